@@ -1,0 +1,87 @@
+/*
+ * Counted blocks: where received bytes and outgoing bytes live. A block
+ * belongs to one worker's pool; its count is not atomic and only that worker
+ * touches it. Two pooled sizes, 16 and 64 KiB of data; anything larger comes
+ * from malloc and goes back to it. A pool keeps a bounded number of free
+ * blocks of each size, last in first out (the warmest first).
+ */
+#ifndef BASE_BLOCK_H
+#define BASE_BLOCK_H
+
+#include "base/slice.h"
+
+#define BLOCK_SMALL	(16u * 1024)
+#define BLOCK_LARGE	(64u * 1024)
+
+struct block_pool;
+
+struct block {
+	struct block_pool *pool;
+	struct block *next_free;
+	uint32_t refs;
+	uint32_t size;		/* capacity of data, bytes */
+	uint32_t used;		/* bytes written by its one writer */
+	uint32_t class;		/* pool class, or the number of classes */
+	char data[];
+};
+
+/*
+ * A piece of a block. Whoever stores one holds a reference of the block, and
+ * says so. block == NULL means static bytes that need none.
+ */
+struct bslice {
+	struct block *block;
+	const char *p;
+	size_t n;
+};
+
+/* One segment of an out-queue; see base/outq.h. */
+struct oseg {
+	struct oseg *next;
+	struct block *block;	/* referenced; NULL for static bytes */
+	const char *p;
+	size_t n;
+};
+
+struct block_pool {
+	struct block *free[2];
+	unsigned n_free[2];
+	struct oseg *free_osegs;
+	unsigned n_free_osegs;
+	uint64_t live;		/* blocks with a reference, for leak checks */
+	uint64_t live_bytes;
+};
+
+void block_pool_init(struct block_pool *pool);
+/* All blocks must have been put back. */
+void block_pool_fini(struct block_pool *pool);
+
+/*
+ * A block with room for at least `size` bytes and one reference, used = 0.
+ * NULL when memory is out.
+ */
+struct block *block_new(struct block_pool *pool, size_t size) MUST_CHECK;
+void block_free_(struct block *block);
+
+static inline struct block *block_get(struct block *block)
+{
+	if (block)
+		block->refs++;
+	return block;
+}
+
+static inline void block_put(struct block *block)
+{
+	if (block && --block->refs == 0)
+		block_free_(block);
+}
+
+static inline size_t block_room(const struct block *block)
+{
+	return block->size - block->used;
+}
+
+struct oseg *oseg_new(struct block_pool *pool) MUST_CHECK;
+void oseg_free(struct block_pool *pool, struct oseg *seg);
+
+#endif

@@ -1,0 +1,25 @@
+/*
+ * The one door to malloc. All of them return NULL when memory is out (or when
+ * the simulator says so); callers fail one exchange, never the process.
+ */
+#ifndef BASE_MEM_H
+#define BASE_MEM_H
+
+#include "base/slice.h"
+
+void *mem_alloc(size_t bytes) MUST_CHECK;
+void *mem_zalloc(size_t bytes) MUST_CHECK;
+/* Cache-line aligned and zeroed, for what one worker owns. */
+void *mem_zalloc_aligned(size_t bytes) MUST_CHECK;
+void *mem_realloc(void *p, size_t bytes) MUST_CHECK;
+/* A NUL-terminated copy. */
+char *mem_strdup(struct slice s) MUST_CHECK;
+void mem_free(void *p);
+
+/*
+ * Fault injection: if set, asked before every allocation; true makes it fail.
+ * For the simulator and tests only. Not synchronised: set before threads run.
+ */
+extern bool (*mem_fault)(size_t bytes);
+
+#endif

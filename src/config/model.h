@@ -1,0 +1,154 @@
+/*
+ * The immutable model that a config file becomes. Built by config_load(),
+ * owned by a snapshot, never changed after. Strings are NUL-terminated and
+ * live as long as the model. Durations are in microseconds, sizes in bytes.
+ */
+#ifndef CONFIG_MODEL_H
+#define CONFIG_MODEL_H
+
+#include "base/addr.h"
+#include "base/log.h"
+#include "base/words.h"
+
+#define CONFIG_MAX_WORKERS	256
+
+struct config_address {
+	const char *text;	/* as written */
+	struct net_addr addr;
+};
+
+struct config_network {
+	uint8_t family;		/* AF_INET or AF_INET6 */
+	uint8_t bits;
+	uint8_t ip[16];
+};
+
+struct config_listener {
+	const char *name;
+	struct config_address address;
+	struct config_network *trusted_proxies;
+	unsigned n_trusted_proxies;
+	unsigned max_connections;
+	struct {
+		uint32_t header_bytes, headers, target_bytes;
+		uint64_t body;		/* 0: no limit */
+	} limits;
+	struct {
+		uint64_t header_us, body_us, idle_us, send_us, total_us;
+	} timeouts;
+};
+
+enum config_balance {
+	BALANCE_ROUND_ROBIN, BALANCE_LEAST_CONNECTIONS, BALANCE_HASH,
+	BALANCE_RANDOM,
+};
+
+struct config_server {
+	struct config_address address;
+	unsigned weight;
+};
+
+struct config_upstream {
+	const char *name;
+	struct config_server *servers;
+	unsigned n_servers;
+	enum config_balance balance;
+	unsigned keepalive;		/* idle connections per worker */
+	struct {
+		uint64_t connect_us, response_us, idle_us;
+	} timeouts;
+	unsigned index;			/* in config.upstreams */
+};
+
+/* What a failed asking means, by cause: deny (true) or allow. */
+struct config_failure_policy {
+	bool deny[CAUSE_N];
+};
+
+struct config_agent_timeouts {
+	uint64_t head_us, body_us, budget_us;
+};
+
+enum config_encoding { ENCODING_AUTO, ENCODING_JSON, ENCODING_MSGPACK };
+enum config_shape { SHAPE_ARRAY, SHAPE_MAP };
+enum config_complete { COMPLETE_AUTO, COMPLETE_ALWAYS, COMPLETE_NEVER };
+
+enum config_may_mutate {		/* bits */
+	MUTATE_NONE = 0, MUTATE_REQUEST = 1, MUTATE_RESPONSE = 2,
+};
+
+struct config_agent {
+	const char *name;
+	const char **sockets;		/* instances; at least one */
+	unsigned n_sockets;
+	unsigned connections, max_connections;
+	unsigned depth, queue;
+	enum config_encoding encoding;
+	enum config_shape msgpack_shape;
+	bool raw_body;
+	uint32_t chunk_size, max_reply_bytes;
+	struct config_agent_timeouts timeouts;
+	bool has_on_failure;
+	struct config_failure_policy on_failure;
+	unsigned deny_status;		/* 0: by cause */
+	const char **owns_headers;	/* lower case */
+	unsigned n_owns_headers;
+	unsigned may_mutate;
+	bool pseudo_headers;
+	enum config_complete complete;
+	unsigned max_concurrency;	/* 0: no limit */
+	unsigned index;			/* in config.agents */
+};
+
+enum config_body_mode { BODY_NONE, BODY_STREAM, BODY_HOLD, BODY_BUFFER };
+
+/* An agent as a route uses it. */
+struct config_route_agent {
+	const struct config_agent *agent;
+	enum config_body_mode request_body, response_body;
+	bool response_head;		/* also true if response_body is set */
+	uint64_t max_body;
+	bool on_too_large_skip;
+	struct config_agent_timeouts timeouts;
+	struct config_failure_policy on_failure;
+};
+
+struct config_route {
+	const char *name;		/* "route-<n>" from 1 if not given */
+	/* match; NULL or 0: not asked */
+	const char *host;		/* lower case; "*.example.com" */
+	const char *path;
+	const char *path_prefix;
+	const char **methods;
+	unsigned n_methods;
+	struct config_route_agent *agents;
+	unsigned n_agents;
+	uint64_t budget_us;
+	const struct config_upstream *upstream;
+	const char **upgrade;		/* lower case */
+	unsigned n_upgrade;
+	unsigned index;			/* in config.routes */
+};
+
+enum config_access_format { ACCESS_JSON, ACCESS_COMBINED };
+
+struct config {
+	const char *file;
+	unsigned workers;		/* auto resolved to the cores there are */
+	uint64_t drain_timeout_us;
+	uint64_t memory_held_bytes;
+	struct config_address admin;
+	enum log_level log_level;
+	const char *access_path;	/* "stderr", "off" or a file */
+	enum config_access_format access_format;
+	struct config_listener *listeners;
+	unsigned n_listeners;
+	struct config_upstream *upstreams;
+	unsigned n_upstreams;
+	struct config_agent *agents;
+	unsigned n_agents;
+	struct config_route *routes;
+	unsigned n_routes;
+};
+
+#endif

@@ -1,0 +1,144 @@
+/*
+ * The event loop of one worker, and the only door to the system's readiness
+ * and time. With net/sock.h it is the seam: tests/sim has a twin of both
+ * (loop.c, sock.c) with a virtual clock. A worker is a pointer: nothing above
+ * this seam has static mutable or thread-local state.
+ *
+ * One turn: ready descriptors and due deadlines -> tasks (until none is left)
+ * -> flushes -> reaps.
+ *
+ * Everything here is called on the loop's own thread, but for loop_post() and
+ * loop_stop().
+ */
+#ifndef NET_LOOP_H
+#define NET_LOOP_H
+
+#include "base/arena.h"
+#include "base/block.h"
+#include "base/list.h"
+#include "base/timefmt.h"
+
+struct loop;
+struct watch;
+struct deadline;
+struct task;
+
+/* The public front of a loop; loop.c (and its twin) have more behind it. */
+struct loop {
+	unsigned index;		/* worker number from 0 */
+	uint64_t now_us;	/* CLOCK_MONOTONIC, taken once a turn */
+	uint64_t wall_us;	/* CLOCK_REALTIME, taken once a turn */
+	struct block_pool blocks;
+	struct arena_pool arenas;
+	struct arena scratch;	/* reset at the end of each turn */
+	struct timefmt_cache time_cache;
+	char http_date[TIMEFMT_HTTP_DATE + 1];	/* for the second of wall_us */
+	struct cds_list_head tasks;
+	struct cds_list_head flushes;
+	struct cds_list_head reaps;
+};
+
+/* NULL: no memory or no descriptors. */
+struct loop *loop_new(unsigned index) MUST_CHECK;
+/* All watches, deadlines and tasks must be gone. */
+void loop_free(struct loop *loop);
+/* One turn, waiting at most max_wait_us for something to happen. */
+void loop_turn(struct loop *loop, uint64_t max_wait_us);
+/* Turns until loop_stop(). */
+void loop_run(struct loop *loop);
+/* Any thread, and signal safe. */
+void loop_stop(struct loop *loop);
+/* CLOCK_MONOTONIC now, for stamping latencies; loop->now_us is the cheap one. */
+uint64_t loop_clock_us(struct loop *loop);
+
+/* ---- interest in a descriptor ------------------------------------------ */
+
+enum watch_ready {
+	WATCH_READ = 1,		/* something to read, or a listener has one */
+	WATCH_WRITE = 2,
+	WATCH_HUP = 4,		/* the peer closed at least its sending side */
+};
+
+/* what: watch_ready bits. Edge-triggered: told once per change. */
+typedef void watch_fn(struct watch *w, unsigned what);
+
+struct watch {
+	watch_fn *fn;
+	struct loop *loop;
+	int fd;
+	int on;
+	/* struct event of libevent, or the twin's. */
+	unsigned char impl[128] __attribute__((aligned(8)));
+};
+
+/*
+ * Added once, persistent, edge-triggered, for reading, writing and hang-up;
+ * stays until watch_stop(). False: the system has no room.
+ */
+bool watch_start(struct loop *loop, struct watch *w, int fd, watch_fn *fn)
+	MUST_CHECK;
+/* Listening sockets: level-triggered, reading only. */
+bool watch_start_listener(struct loop *loop, struct watch *w, int fd,
+			  watch_fn *fn) MUST_CHECK;
+/* No callback after it. Harmless on a zeroed or stopped watch. */
+void watch_stop(struct watch *w);
+
+/* ---- deadlines ---------------------------------------------------------- */
+
+typedef void deadline_fn(struct deadline *d);
+
+/*
+ * Zero-initialise. One list per distinct duration, appended in order, one
+ * timer per list, re-armed lazily: start and stop cost a list operation.
+ */
+struct deadline {
+	struct cds_list_head node;
+	uint64_t at_us;
+	deadline_fn *fn;
+};
+
+/* (Re)starts d: fn is called once, no earlier than duration_us from
+ * loop->now_us. duration_us == 0 means never: d is only stopped. */
+void deadline_start(struct loop *loop, struct deadline *d,
+		    uint64_t duration_us, deadline_fn *fn);
+void deadline_stop(struct deadline *d);
+
+static inline bool deadline_running(const struct deadline *d)
+{
+	return list_linked(&d->node);
+}
+
+/* ---- work of this turn --------------------------------------------------- */
+
+typedef void task_fn(struct task *t);
+
+/* Zero-initialise. */
+struct task {
+	struct cds_list_head node;
+	task_fn *fn;
+};
+
+/* Once, later in this turn (or the next, if the tasks are running already and
+ * it was put there by one). Again while queued: no effect. */
+void loop_defer(struct loop *loop, struct task *t, task_fn *fn);
+/* After all tasks: the time to write what gathered in this turn. */
+void loop_defer_flush(struct loop *loop, struct task *t, task_fn *fn);
+/* At the very end of the turn: the one place where an object is freed. */
+void loop_defer_reap(struct loop *loop, struct task *t, task_fn *fn);
+void task_cancel(struct task *t);
+
+/* ---- from other threads -------------------------------------------------- */
+
+struct post;
+typedef void post_fn(struct loop *loop, struct post *p);
+
+struct post {
+	void *next[2];		/* of the wait-free queue */
+	post_fn *fn;
+};
+
+/* Any thread: p->fn(loop, p) will run on the loop's thread, in order of the
+ * posts. p belongs to the loop until then. Never blocks. */
+void loop_post(struct loop *loop, struct post *p, post_fn *fn);
+
+#endif

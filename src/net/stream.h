@@ -1,0 +1,145 @@
+/*
+ * A buffered, non-blocking, two-way byte stream over a socket. It knows
+ * nothing of what the bytes mean.
+ *
+ * Reading: the stream reads into a block of its own and keeps [pos, end) of
+ * it; the owner looks at stream_data(), consumes, and may keep references of
+ * the block. When the owner has consumed all and no byte is left, the block is
+ * put back: an idle stream holds no memory but this struct.
+ *
+ * Writing: append to ->out (base/outq.h), then stream_flush_later(): one
+ * sendmsg at the end of the turn for all that gathered. What the socket does
+ * not take stays queued and goes when it is writable again.
+ *
+ * States: CONNECTING -> OPEN -> CLOSED. The reading and the writing half fail
+ * or end on their own (read_end, write_error).
+ *
+ * Callbacks may call anything here, stream_close() too. They never come from
+ * inside a call of the owner's.
+ */
+#ifndef NET_STREAM_H
+#define NET_STREAM_H
+
+#include "base/outq.h"
+#include "net/loop.h"
+#include "net/sock.h"
+
+struct stream;
+
+/* recv and sendv as sock_recv/sock_sendv; a recv that must write first (TLS)
+ * returns -EAGAIN and sets stream->want_write. */
+struct stream_ops {
+	ssize_t (*recv)(struct stream *s, void *buf, size_t n);
+	ssize_t (*sendv)(struct stream *s, const struct iovec *iov, int n);
+	void (*shutdown)(struct stream *s);
+};
+
+extern const struct stream_ops stream_plain_ops;
+
+enum stream_state { STREAM_CLOSED, STREAM_CONNECTING, STREAM_OPEN };
+
+/* How the reading half ended. */
+enum stream_end {
+	STREAM_READING,		/* it has not */
+	STREAM_EOF,
+	STREAM_RESET,		/* an error; ->error has the -errno */
+};
+
+struct stream_events {
+	/* A connect has come to its end: error is 0 or -errno. */
+	void (*on_connect)(struct stream *s, int error);
+	/*
+	 * New bytes stand in stream_data(), or the reading half has ended
+	 * (s->read_end), or both. Not called while reading is paused, except
+	 * that a peer's hang-up is always told.
+	 */
+	void (*on_read)(struct stream *s);
+	/* The out-queue was above low_water and has fallen to it or below, or
+	 * is empty: more may be written. */
+	void (*on_room)(struct stream *s);
+	/* Writing has failed (s->error); the queue was dropped. Told once. */
+	void (*on_write_error)(struct stream *s);
+};
+
+struct stream {
+	struct watch watch;
+	const struct stream_ops *ops;
+	const struct stream_events *events;
+	struct loop *loop;
+	struct outq out;
+	struct block *in;	/* NULL when nothing is buffered */
+	uint32_t in_pos, in_end;
+	struct task ready;	/* on_read again later (budget, resume) */
+	struct task flush;
+	int error;		/* -errno of the first failure */
+	uint8_t state;		/* enum stream_state */
+	uint8_t read_end;	/* enum stream_end */
+	bool readable : 1, writable : 1, hup : 1, paused : 1, want_write : 1,
+	     write_failed : 1, shut : 1, shutdown_after_flush : 1,
+	     big_reads : 1, told_full : 1;
+	uint64_t last_send_us;	/* loop time of the last byte the socket took */
+	uint64_t bytes_in, bytes_out;
+};
+
+#define STREAM_LOW_WATER	(64u * 1024)
+#define STREAM_TURN_BUDGET	(256u * 1024)
+
+/*
+ * Takes over an open, non-blocking descriptor. False: the loop has no room;
+ * the descriptor is closed then. Events may come from the next turn on.
+ */
+bool stream_open(struct stream *s, struct loop *loop, int fd,
+		 const struct stream_events *events) MUST_CHECK;
+/* Starts a connect; on_connect() follows in a later turn, never from inside.
+ * 0 or -errno (nothing to close then). */
+int stream_connect(struct stream *s, struct loop *loop,
+		   const struct net_addr *addr,
+		   const struct stream_events *events) MUST_CHECK;
+/* Hands the descriptor's events to another owner (a pooled connection). */
+void stream_set_events(struct stream *s, const struct stream_events *events);
+
+/* What was read and not yet consumed. .p may be written to (decoders unescape
+ * in place): it is the stream's own block. */
+static inline struct slice stream_data(const struct stream *s)
+{
+	if (!s->in)
+		return SLICE_NONE;
+	return slice_of(s->in->data + s->in_pos, s->in_end - s->in_pos);
+}
+
+/* Drops n bytes from the front of stream_data(). Puts the block back when all
+ * is consumed. */
+void stream_consume(struct stream *s, size_t n);
+/*
+ * The owner needs at least `need` contiguous bytes before it can go on: makes
+ * the block large enough (moving what is there, if it must). False: no memory.
+ */
+bool stream_need(struct stream *s, size_t need) MUST_CHECK;
+/* Body bytes are coming: read into 64 KiB blocks (true) or 16 KiB (false). */
+static inline void stream_big_reads(struct stream *s, bool on)
+{
+	s->big_reads = on;
+}
+
+/* Stops on_read(); the kernel's buffer then fills and slows the peer. */
+void stream_pause(struct stream *s);
+/* Goes on, with what is buffered first: on_read() comes as a task of this
+ * turn, never from inside. */
+void stream_resume(struct stream *s);
+/*
+ * Reads once more now, for one who is about to declare a time-out. True if
+ * something new came (or the end did): on_read() will be called.
+ */
+bool stream_poll(struct stream *s) MUST_CHECK;
+
+/* One sendmsg at the end of this turn. */
+void stream_flush_later(struct stream *s);
+/* Now; for those who close right after. */
+void stream_flush_now(struct stream *s);
+/* Half-close, once all that is queued has been sent. */
+void stream_shutdown(struct stream *s);
+/* Closes at once, drops what is queued. hard: RST. No callback after it. The
+ * memory is the caller's and may go at the end of the turn. */
+void stream_close(struct stream *s, bool hard);
+
+#endif

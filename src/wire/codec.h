@@ -1,0 +1,125 @@
+/*
+ * The codecs: events into frames, replies into decisions. Pure; every encoder
+ * is total (protocol page 5.1): whatever an event holds, what comes out is
+ * valid UTF-8, has no key twice, and every number in range.
+ */
+#ifndef WIRE_CODEC_H
+#define WIRE_CODEC_H
+
+#include "base/outq.h"
+#include "wire/decision.h"
+#include "wire/event.h"
+#include "wire/frame.h"
+
+enum wire_encoding { WIRE_JSON, WIRE_MSGPACK };
+enum wire_shape { WIRE_ARRAY, WIRE_MAP };	/* of MessagePack structs we send */
+
+/* What a link has agreed on, and what its agent's config asks for. */
+struct wire_format {
+	enum wire_encoding encoding;
+	enum wire_shape shape;
+	bool raw_body;		/* MessagePack bin instead of base64 */
+	bool pseudo_headers;	/* add :method and :path */
+};
+
+enum wire_result {
+	WIRE_OK,
+	WIRE_NO_MEMORY,		/* nothing was queued */
+	WIRE_TOO_LARGE,		/* would pass FRAME_MAX: nothing was queued */
+};
+
+/*
+ * Appends one whole frame for ev to q. Body pieces are referenced, not copied,
+ * where the encoding allows (raw_body). *transcoded is increased by the number
+ * of values that were not UTF-8 and had to be mapped.
+ */
+enum wire_result wire_encode_event(struct outq *q, const struct wire_format *f,
+	const struct event *ev, unsigned *transcoded) MUST_CHECK;
+
+/* Cancel, ping: JSON on every link (protocol page 7). */
+enum wire_cancel {
+	WIRE_CANCEL_CLIENT, WIRE_CANCEL_TIMEOUT, WIRE_CANCEL_BLOCKED,
+	WIRE_CANCEL_UPSTREAM, WIRE_CANCEL_SHUTDOWN, WIRE_CANCEL_MANUAL,
+};
+bool wire_encode_cancel(struct outq *q, const char id[EVENT_ID_LEN],
+	enum wire_cancel why, uint64_t wall_ms) MUST_CHECK;
+bool wire_encode_ping(struct outq *q, uint64_t sequence, uint64_t wall_ms)
+	MUST_CHECK;
+/* The sequence of a pong's payload; false if it cannot be read. */
+bool wire_decode_pong(struct slice payload, uint64_t *sequence) MUST_CHECK;
+
+/* ---- replies -------------------------------------------------------------- */
+
+/* About the event that a reply answers; the checks depend on it. */
+struct wire_expect {
+	enum event_type type;
+	uint32_t chunk_index;	/* of a chunk event */
+};
+
+/*
+ * Reads the payload of a 0x20 frame. buf may be changed (unescaping and base64
+ * are done in place). A payload that starts with '{' is JSON on any link.
+ * `scratch` takes arrays. expect == NULL: only the id and the shape matter
+ * (tombstones, complete, configure); else mutations are checked against it.
+ * After DECISION_BAD and DECISION_REFUSED id_kind and id still say what could
+ * be found, and kind stands with DECISION_REFUSED.
+ */
+enum decision_fault wire_decode_reply(char *buf, size_t len,
+	const struct wire_format *f, const struct wire_expect *expect,
+	struct arena *scratch, struct decision *out) MUST_CHECK;
+/*
+ * Checks a decision that was decoded with expect == NULL against the event
+ * that it turned out to answer (a reply is matched by its id, which is known
+ * only after decoding): mutation present in a reply of another kind, wrong
+ * direction or index. DECISION_OK or DECISION_BAD.
+ */
+enum decision_fault wire_check_reply(const struct decision *d,
+	const struct wire_expect *expect) MUST_CHECK;
+
+/* ---- handshake ------------------------------------------------------------ */
+
+enum wire_offer { WIRE_OFFER_BOTH, WIRE_OFFER_JSON, WIRE_OFFER_MSGPACK };
+
+bool wire_encode_handshake(struct outq *q, const char *proxy_id,
+	enum wire_offer offer) MUST_CHECK;
+
+struct wire_handshake {
+	bool go;		/* answered with `accepted` */
+	enum wire_encoding encoding;
+	char name[65], version[33];	/* of the agent, cut, made printable */
+	uint64_t preferred_chunk_size;	/* 0: not stated */
+	uint32_t max_concurrency;	/* 0: not stated */
+	char error[128];	/* why not, for the log */
+};
+
+/* True: the link may be used. False: refused, h->error says why. */
+bool wire_decode_handshake(struct slice payload, enum wire_offer offer,
+	struct wire_handshake *h) MUST_CHECK;
+
+/* ---- the agent's side (agents/, tests/scripted-agent) ---------------------- */
+
+/*
+ * An event as an agent reads it: everything copied or pointing into buf.
+ * fields may name one field several times.
+ */
+struct wire_agent_event {
+	struct event ev;
+	struct event_meta meta;
+	struct slice correlation_id;
+	struct bslice data;		/* decoded bytes of a chunk */
+};
+
+bool wire_agent_decode_event(uint8_t type, char *buf, size_t len,
+	const struct wire_format *f, struct arena *scratch,
+	struct wire_agent_event *out) MUST_CHECK;
+/* A 0x20 frame. shape ARRAY or MAP with MessagePack. d->id is put into
+ * audit.custom.correlation_id. */
+bool wire_agent_encode_reply(struct outq *q, const struct wire_format *f,
+	const struct decision *d) MUST_CHECK;
+/* The proxy's handshake: what it offers; and the answer. */
+bool wire_agent_decode_handshake(struct slice payload, bool *offers_msgpack,
+	bool *offers_json) MUST_CHECK;
+bool wire_agent_encode_handshake(struct outq *q, const char *name,
+	const char *version, enum wire_encoding encoding) MUST_CHECK;
+
+#endif

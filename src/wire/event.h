@@ -1,0 +1,81 @@
+/*
+ * Events: what the proxy tells an agent about an exchange (protocol page 5).
+ * Plain structs that point at memory of the exchange; an encoder reads them
+ * when a link has been chosen, which may be later: they must stay valid until
+ * the event was sent or withdrawn.
+ */
+#ifndef WIRE_EVENT_H
+#define WIRE_EVENT_H
+
+#include "base/block.h"
+#include "base/field.h"
+#include "base/words.h"
+
+#define EVENT_ID_LEN	32	/* correlation ids: 32 lower-case hex digits */
+
+/* What all events of an exchange share. Strings may be empty: unknown. */
+struct event_meta {
+	char correlation_id[EVENT_ID_LEN];
+	uint64_t go_request_id;		/* unique per process, below 2^63 */
+	struct slice request_id;
+	struct slice client_ip;		/* bare */
+	uint16_t client_port;
+	struct slice server_name;
+	struct slice protocol;		/* "HTTP/1.1" */
+	struct slice tls_version, tls_cipher;
+	struct slice route_id, upstream_id;
+	struct slice timestamp;		/* RFC 3339, UTC; required */
+	struct slice traceparent;
+};
+
+struct event_head {
+	/* Request. */
+	struct slice method;
+	struct slice uri;		/* path and query, raw */
+	/* Response. */
+	uint16_t status;
+	/* Both: as they will be forwarded; names in any case, several fields
+	 * of one name allowed (the encoder gathers them). */
+	const struct field *fields;
+	unsigned n_fields;
+	bool has_body;
+};
+
+struct event_chunk {
+	const struct bslice *pieces;	/* the data, in order */
+	unsigned n_pieces;
+	size_t bytes;			/* sum of the pieces */
+	bool is_last;
+	bool total_known;
+	uint64_t total_size;		/* Content-Length */
+	uint32_t index;
+	uint64_t bytes_so_far;		/* this chunk included, before
+					 * mutations */
+};
+
+struct event_complete {
+	uint16_t status;
+	uint64_t duration_ms;
+	uint64_t request_body_size, response_body_size;
+	uint32_t upstream_attempts;
+	struct slice error;		/* empty: none */
+};
+
+struct event_configure {
+	struct slice id;		/* "cfg-<n>" */
+	struct slice config_json;	/* one JSON value, as text */
+	struct slice version;		/* empty: none */
+};
+
+struct event {
+	enum event_type type;
+	const struct event_meta *meta;	/* NULL for EVENT_CONFIGURE */
+	union {
+		struct event_head head;
+		struct event_chunk chunk;
+		struct event_complete complete;
+		struct event_configure configure;
+	};
+};
+
+#endif
