@@ -1,0 +1,99 @@
+/*
+ * Groups of servers: balancing, kept connections, connect with retry.
+ *
+ * A group is made by the control thread, shared by all workers and by the
+ * snapshots that name it; each worker owns its part (pools, counts, balancing
+ * state) and touches no other's.
+ */
+#ifndef UPSTREAM_UPSTREAM_H
+#define UPSTREAM_UPSTREAM_H
+
+#include <stdio.h>
+
+#include "config/model.h"
+#include "h1/h1.h"
+#include "report/metrics.h"
+
+struct upstream;
+struct upstream_server;		/* a worker's view of one server */
+
+/* ---- control thread ------------------------------------------------------ */
+
+/* config is copied as far as needed; it may go away. Takes a reference. NULL:
+ * no memory. */
+struct upstream *upstream_new(const struct config_upstream *config,
+			      unsigned n_workers, struct metrics *metrics)
+	MUST_CHECK;
+struct upstream *upstream_get(struct upstream *u);
+/* The last one frees; every worker must have called upstream_local_close(). */
+void upstream_put(struct upstream *u);
+/* Would this block make the same group? Then it is kept over a reload. */
+bool upstream_same(const struct upstream *u, const struct config_upstream *c);
+const char *upstream_name(const struct upstream *u);
+/* One element of /upstreams' list, as JSON. Any thread: reads counters. */
+void upstream_print_json(struct upstream *u, FILE *out);
+
+/* ---- worker -------------------------------------------------------------- */
+
+/* Closes this worker's idle connections and keeps none from now on. */
+void upstream_local_close(struct upstream *u, struct loop *loop);
+
+struct upstream_conn {
+	struct h1_conn h1;
+	struct cds_list_head node;	/* in the pool while idle */
+	struct upstream *upstream;
+	struct upstream_server *server;
+	struct upstream_lease *lease;	/* NULL while idle */
+	struct task reap;
+	bool reused;			/* it had carried a request before */
+	uint64_t connect_us;		/* how long the connect took */
+};
+
+enum upstream_error {
+	UPSTREAM_OK,
+	UPSTREAM_REFUSED,	/* no server could be connected to: 502 */
+	UPSTREAM_TIMEOUT,	/* none within timeouts.connect: 504 */
+	UPSTREAM_NO_MEMORY,	/* 503 */
+	/* Counted by those who use the connection: upstream_report(). */
+	UPSTREAM_MALFORMED,	/* response broken: 502 */
+	UPSTREAM_RESPONSE_TIMEOUT,	/* 504 */
+	UPSTREAM_CLOSED,	/* ended before or inside the response: 502 */
+	UPSTREAM_ERROR_N
+};
+
+extern const char *const upstream_error_names[UPSTREAM_ERROR_N];
+
+/* One exchange's claim on a connection. Zero-initialise; in the arena. */
+struct upstream_lease {
+	struct upstream *upstream;
+	struct upstream_conn *conn;	/* when ready */
+	void (*on_ready)(struct upstream_lease *l, enum upstream_error error);
+	struct loop *loop;
+	struct task task;
+	unsigned attempts;		/* connections tried or reused */
+	unsigned tried_servers;		/* private */
+	uint64_t tried_mask;
+	uint64_t hash;			/* of the balancing key */
+	bool fresh;			/* no kept connection (stale retry) */
+	bool pending;
+};
+
+/*
+ * A connection to a server of the group, chosen by its balancing. Returns true
+ * if one was at hand: lease->conn is set, on_ready is not called. Else
+ * on_ready follows, never from inside: error UPSTREAM_OK with lease->conn, or
+ * why not, after every other server was tried once.
+ * The caller then owns conn->h1's source and sink events until it releases.
+ */
+bool upstream_acquire(struct upstream *u, struct loop *loop,
+		      struct upstream_lease *lease) MUST_CHECK;
+/* Gives the connection back: kept if `reuse` and h1_reusable(), else closed;
+ * or withdraws a pending acquire. lease->conn is NULL after it. */
+void upstream_release(struct upstream_lease *lease, bool reuse);
+/* Counts an error of a connection in use, or a retry. */
+void upstream_report(struct upstream_lease *lease, enum upstream_error error);
+void upstream_report_retry(struct upstream_lease *lease);
+/* "IP:PORT" of the leased connection's server; static for the group's life. */
+const char *upstream_server_name(const struct upstream_conn *conn);
+
+#endif
