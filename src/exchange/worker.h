@@ -1,0 +1,72 @@
+/*
+ * A worker: one event loop's share of everything. A worker is a pointer; the
+ * daemon runs each on a thread of its own, the simulator several on one.
+ * All functions on the worker's own thread, but where said.
+ */
+#ifndef EXCHANGE_WORKER_H
+#define EXCHANGE_WORKER_H
+
+#include "exchange/snapshot.h"
+#include "report/access.h"
+
+/* What all workers of the process share. Immutable but for the atomics. */
+struct shared {
+	unsigned n_workers;
+	struct metrics *metrics;
+	struct access_log *access;
+	/* The budget of held bytes: taken in leases. Atomic. */
+	uint64_t held_limit;		/* stored by the control thread */
+	uint64_t held_bytes;
+};
+
+struct client;
+struct exchange;
+struct worker_listener;
+
+struct worker {
+	struct loop *loop;
+	struct shared *shared;
+	unsigned index;
+	struct worker_metrics *metrics;
+	struct snapshot *snapshot;	/* new exchanges use this one */
+	uint64_t id_high;		/* of correlation ids: random bits */
+	uint64_t id_low;		/* and a counter */
+	uint64_t go_id;
+	uint64_t held_lease;		/* bytes taken from shared, unused */
+	struct cds_list_head clients;	/* struct client */
+	struct cds_list_head listeners;	/* struct worker_listener */
+	unsigned n_clients, n_exchanges;
+	bool draining;
+	struct task access_flush;
+	struct task drained;
+	/* Told once after worker_drain(), when no client is left. */
+	void (*on_drained)(struct worker *w);
+	void *owner;
+};
+
+/* Starts the agents of snapshot on this worker. */
+void worker_init(struct worker *w, struct loop *loop, struct shared *shared,
+		 struct snapshot *snapshot);
+/* Closes everything at once (clients, links, pools); snapshot is released. */
+void worker_fini(struct worker *w);
+
+/*
+ * Accepts on fd (listening, non-blocking; stays the caller's) for the listener
+ * at config->listeners[index] of the present snapshot. Stays over snapshots
+ * by the listener's name; worker_unlisten() ends it. False: no memory.
+ */
+bool worker_listen(struct worker *w, const char *listener_name, int fd)
+	MUST_CHECK;
+void worker_unlisten(struct worker *w, const char *listener_name);
+
+/* From now on new exchanges use s (post from the control thread). The former
+ * one is released as soon as this worker's exchanges on it have ended. */
+void worker_switch(struct worker *w, struct snapshot *s);
+
+/* Stops accepting, closes idle clients, lets the others finish their present
+ * exchange (Connection: close). on_drained follows, never from inside. */
+void worker_drain(struct worker *w);
+/* Ends what is left: exchanges end as `shutdown`. */
+void worker_abort_all(struct worker *w);
+
+#endif
