@@ -1,0 +1,364 @@
+/*
+ * exchange: one request with its response, from the client's first byte to the
+ * line in the log. This header is the room's own; the daemon sees worker.h and
+ * snapshot.h.
+ *
+ *	client.c	the client's connection; starts and ends exchanges
+ *	exchange.c	one exchange: its beginning, its upstream, its end
+ *	flow.c		a flow: head and body from a source to a sink, what
+ *			is held back and when it may go on
+ *	stage.c		the agents' places in a flow's body
+ *	ask.c		asking about heads, and what answers and failures mean
+ *	answer.c	answers of our own
+ *	tunnel.c	after a 101
+ *	held.c		the budget of held bytes
+ *	record.c	what is logged and counted at the end
+ *
+ * An exchange is OPEN -> ENDING -> (freed at the end of the turn). Its two
+ * flows are the same code with a table of differences (struct flow_kind):
+ *
+ *	IDLE -> HEAD -> BODY -> FLUSHING -> DONE
+ *	  any -> ABORTED
+ *
+ *	IDLE		no head has come
+ *	HEAD		the head is here and is judged or held back
+ *	BODY		the head is with the sink, bytes go on
+ *	FLUSHING	the end is with the sink
+ *	DONE		the sink has handed everything to the system
+ *	ABORTED		given up; nothing of it goes on
+ *
+ * Whatever happens inside a callback, an exchange's memory stays until the end
+ * of the turn; code that may have ended it looks at exchange_open() after.
+ */
+#ifndef EXCHANGE_EXCHANGE_H
+#define EXCHANGE_EXCHANGE_H
+
+#include "exchange/worker.h"
+#include "policy/forward.h"
+#include "policy/merge.h"
+
+struct exchange;
+struct flow;
+
+/* Bytes of a body that a flow without agents holds while its sink is not
+ * there yet. */
+#define FLOW_WINDOW		(64u * 1024)
+/* A chunk leaves this long after the flow's previous one, full or not. */
+#define FLOW_CHUNK_US		5000u
+/* Pieces below this are copied together instead of referenced. */
+#define FLOW_SMALL_PIECE	256u
+
+/* ---- the client's connection ---------------------------------------------- */
+
+struct client {
+	struct h1_conn h1;
+	struct cds_list_head node;	/* in worker->clients */
+	struct worker *worker;
+	struct worker_listener *listener;
+	struct exchange *exchange;	/* the present one, or NULL */
+	uint64_t begin_us;		/* first byte of the present request */
+	struct task reap;
+	struct forward_peer peer;
+};
+
+/* Takes over an accepted descriptor. */
+void client_accept(struct worker_listener *l, int fd,
+		   const struct net_addr *from);
+/* Its exchange is over (exchange_end has let go of it). */
+void client_exchange_over(struct client *c);
+/* Closes at once, ending the exchange as `why` if there is one. */
+void client_kill(struct client *c, enum ended_by by, const char *why);
+
+struct worker_listener {
+	struct cds_list_head node;	/* in worker->listeners */
+	struct worker *worker;
+	struct watch watch;
+	struct deadline retry;		/* after EMFILE */
+	int fd;
+	unsigned n_clients;
+	/* By name in the present snapshot; NULL when it has it no more. */
+	const struct snapshot_listener *config;
+	struct metrics_set *metrics;
+	/* Copied: client connections use it between exchanges, when they pin
+	 * no snapshot. */
+	struct h1_settings settings;
+	char name[];
+};
+
+/* The worker's client is gone or idle: look whether a drain is over. */
+void worker_check_drained(struct worker *w);
+
+/* ---- agents of an exchange ------------------------------------------------- */
+
+enum { SIDE_REQUEST, SIDE_RESPONSE };
+
+struct op_list {
+	struct op_list *next;
+	const struct header_op *ops;
+	unsigned n;
+};
+
+/* One agent's part in one exchange. */
+struct party {
+	struct exchange *ex;
+	const struct config_route_agent *config;
+	struct agent *agent;
+	const struct config_agent *agent_config;
+	struct agent_metrics *metrics;
+	struct agent_session session;
+	struct agent_call head_call;
+	/* It failed and its policy let the exchange go on: it gets no more of
+	 * it but request complete. */
+	bool out;
+	bool needs_more[2];		/* by side: holds what is held */
+	uint64_t spent_us;		/* of its budget */
+	/* Edits that it asked for, in order; response edits wait here until
+	 * the head of the response is made. */
+	struct op_list *ops[2], **ops_tail[2];
+	/* A refusal, copied, until it is acted on. */
+	struct decision *decision;
+	uint16_t fail_status;		/* of a failure under deny */
+	bool fail_retry_after;
+	uint8_t fail_cause;
+	struct record_agent *record[EVENT_RESPONSE_CHUNK + 1];
+};
+
+/* An agent's place in a flow's body. */
+struct stage {
+	struct party *party;
+	uint8_t mode;			/* enum config_body_mode */
+	bool out;			/* left out: bytes pass by */
+	bool ended;			/* its last chunk has its verdict */
+	bool in_end;			/* nothing follows what is in `in` */
+	struct outq in;			/* waits to be put before it */
+	uint32_t index;			/* of the next chunk */
+	uint64_t so_far;
+};
+
+/* ---- flows ----------------------------------------------------------------- */
+
+enum flow_state {
+	FLOW_IDLE, FLOW_HEAD, FLOW_BODY, FLOW_FLUSHING, FLOW_DONE, FLOW_ABORTED,
+};
+
+struct flow_kind {
+	enum event_type head_event, chunk_event;
+	unsigned side;			/* SIDE_* */
+	unsigned mutate_bit;		/* enum config_may_mutate */
+	const char *name;
+};
+
+struct flow {
+	struct exchange *ex;
+	const struct flow_kind *kind;
+	struct source *source;
+	struct sink *sink;
+	uint8_t state;			/* enum flow_state */
+	bool judged;			/* all agents have allowed the head */
+	bool has_body;
+	bool source_ended, source_paused;
+	bool asking;			/* a chunk is in question */
+	bool mutated;			/* some agent changed the body */
+	bool chunk_through;		/* a chunk has passed all stages */
+	bool ended;			/* the end has passed all stages */
+	bool pumping, pump_again;
+	struct http_head head;		/* as it goes on */
+	uint64_t body_bytes;		/* from the source */
+	uint64_t sent_bytes;		/* to the sink */
+
+	/* Head. */
+	struct merge_slot *slots;	/* by party */
+	unsigned heads_pending;
+	struct event head_event;
+
+	/* Body. */
+	struct stage *stages;
+	unsigned n_stages;
+	struct outq held;		/* passed all stages, waits to go on */
+	struct http_head *trailers;	/* copied, or NULL */
+	/* The chunk in question. */
+	struct agent_call call;
+	struct event chunk_event;
+	struct outq asked;
+	struct bslice *pieces;
+	unsigned pieces_cap, asked_stage;
+	uint64_t last_chunk_us;
+	struct deadline chunk_deadline;
+	struct task pump_task;
+	uint64_t accounted;		/* taken from the budget of held bytes */
+};
+
+/* ---- the exchange ----------------------------------------------------------- */
+
+enum exchange_state { EXCHANGE_OPEN, EXCHANGE_ENDING };
+
+struct exchange {
+	uint8_t state;			/* enum exchange_state */
+	uint8_t ended_by;		/* enum ended_by */
+	bool answered;			/* an answer of our own is being sent */
+	bool bypass;
+	bool expect_ours;		/* we owe the 100 */
+	bool upstream_ok;		/* its response is complete */
+	bool retried;			/* the stale-connection rule was used */
+	bool leased;			/* a connection is asked for or held */
+	bool tunnel;
+	const char *ended_why;
+	const char *decided_by;
+	struct worker *worker;
+	struct client *client;		/* NULL once it let go */
+	struct snapshot *snapshot;	/* pinned */
+	const struct snapshot_route *route;	/* NULL: none */
+	struct upstream *upstream;
+	struct worker_listener *listener;
+	struct arena arena;
+	struct block *head_block;	/* request.head's bytes live there */
+	struct block *response_block;	/* response.head's */
+	struct event_meta meta;
+	struct slice method, host, target;	/* for the log, as received */
+	struct slice client_ip;
+	struct flow request, response;
+	struct party *parties;
+	unsigned n_parties;
+	struct upstream_lease lease;
+	const char *server;		/* text, static for the group's life */
+	struct deadline total_deadline;
+	struct task reap;
+	struct tunnel *tunnel_state;
+	unsigned asks;			/* under way */
+	uint64_t asks_since_us;
+	uint64_t agents_us;
+	uint64_t start_us, start_wall_us, head_us, sent_us, first_byte_us;
+	uint64_t connect_us;
+	unsigned attempts;
+	unsigned status;		/* sent to the client; 0 none */
+	char timestamp[TIMEFMT_RFC3339_MS];
+};
+
+static inline bool exchange_open(const struct exchange *ex)
+{
+	return ex->state == EXCHANGE_OPEN;
+}
+
+/* exchange.c */
+
+/* A client's request begins: head is NULL if it never came to one. NULL: no
+ * memory. */
+struct exchange *exchange_new(struct client *c, const struct http_head *head,
+			      struct block *block) MUST_CHECK;
+/* Routes it and puts it before the agents. */
+void exchange_begin(struct exchange *ex, const struct http_head *head);
+/* The request's head may go on: sees to the sink. True if it is there. */
+bool exchange_want_upstream(struct exchange *ex);
+/* A flow is DONE or the response is: ends the exchange when all is. The only
+ * place that looks at both flows together. */
+void exchange_check_done(struct exchange *ex);
+/* Ends it now. The client is told by client_exchange_over(), unless it was it
+ * that ended it. Calls are withdrawn, the connection given back, the line
+ * logged. */
+void exchange_end(struct exchange *ex, enum ended_by by, const char *why);
+/* The client is gone. */
+void exchange_client_gone(struct exchange *ex, const char *why);
+/* Stops all that goes upstream and all asking; the response may still be ours
+ * to make. */
+void exchange_stop_upstream(struct exchange *ex);
+void exchange_withdraw_calls(struct exchange *ex, enum wire_cancel why);
+/* Something of ours ran out of memory. */
+void exchange_no_memory(struct exchange *ex);
+
+/* flow.c */
+
+extern const struct source_events flow_source_events;
+extern const struct sink_events flow_sink_events;
+
+void flow_init(struct flow *f, struct exchange *ex,
+	       const struct flow_kind *kind);
+void flow_fini(struct flow *f);
+bool flow_set_state(struct flow *f, enum flow_state next, const char *why);
+/* All that can go on, goes on. Safe to call at any time, also from inside. */
+void flow_pump(struct flow *f);
+/* The same, later in this turn, so that what comes together goes together. */
+void flow_pump_later(struct flow *f);
+/* The head has all its verdicts. */
+void flow_judged(struct flow *f);
+/* Nothing of it goes on from here. */
+void flow_abort(struct flow *f, const char *why);
+/* Pieces of a body come. */
+void flow_take_data(struct flow *f, struct block *block, const char *p,
+		    size_t n);
+void flow_take_end(struct flow *f, const struct http_head *trailers);
+
+/* stage.c */
+
+/* The body's stages for a head that has been judged. False: no memory. */
+bool stages_init(struct flow *f) MUST_CHECK;
+void stages_fini(struct flow *f);
+/* Puts the next chunk before its agent if one is ready; moves what needs no
+ * asking. */
+void stages_pump(struct flow *f);
+/* May the flow's head and held bytes go on? */
+bool stages_hold(const struct flow *f);
+/* Does a stage want what has come in pieces kept until the end? */
+bool stages_keep(const struct flow *f);
+size_t stages_bytes(const struct flow *f);
+/* Is the first stage full? Then the source is paused. */
+bool stages_full(const struct flow *f);
+/* The budget of held bytes is spent: those that hold fail. */
+void stages_overload(struct flow *f);
+/* The agent failed open: it is left out of what is to come. */
+void stages_leave_out(struct party *p);
+
+/* ask.c */
+
+/* Before each ask: how long it may take and what it is called when over. */
+uint64_t ask_timeout(struct party *p, enum event_type type,
+		     enum cause *cause);
+void ask_begin(struct exchange *ex);
+void ask_end(struct exchange *ex, struct party *p,
+	     const struct agent_reply *reply);
+/* Puts a head before all agents that get it. */
+void ask_head(struct flow *f);
+/*
+ * A failure: applies outcome(). True: go on (the agent is out). False: the
+ * exchange was answered or cut.
+ */
+bool ask_failed(struct party *p, struct flow *f, enum event_type type,
+		enum cause cause, bool refused);
+/* Edits in a reply that allows; false: it is an agent's fault. */
+bool ask_take_ops(struct party *p, struct flow *f, const struct decision *d);
+/* Acts on a refusal. */
+void ask_refuse(struct party *p, struct flow *f, const struct decision *d);
+struct record_agent *ask_record(struct party *p, enum event_type type);
+void ask_note(struct party *p, enum event_type type, enum verdict verdict,
+	      enum cause cause, const struct agent_reply *reply);
+
+/* answer.c */
+
+/* An answer of the proxy's own. Nothing if the response has begun: then it is
+ * cut. */
+void answer_error(struct exchange *ex, unsigned status, enum ended_by by,
+		  const char *why);
+void answer_error_retry(struct exchange *ex, unsigned status,
+			enum ended_by by, const char *why);
+/* What an agent decided, with its own response edits. */
+void answer_decision(struct exchange *ex, struct party *p,
+		     const struct decision *d);
+/* The response has begun: the client must see that it is not complete. */
+void answer_cut(struct exchange *ex, enum ended_by by, const char *why);
+
+/* tunnel.c */
+
+void tunnel_start(struct exchange *ex);
+void tunnel_stop(struct exchange *ex);
+
+/* held.c */
+
+/* Makes the flow's account n bytes. False: the budget is spent; the account
+ * stays as it was. */
+bool held_account(struct flow *f, uint64_t n) MUST_CHECK;
+void held_return_lease(struct worker *w);
+
+/* record.c */
+
+void record_end(struct exchange *ex);
+
+#endif
