@@ -1,15 +1,35 @@
 # agentproxyd: plain GNU make. Objects under build/<flavour>/.
 #
 #	make			the release binaries
-#	make FLAVOUR=asan	another flavour: debug asan tsan
-#	make check		all tests
 #	make demo		see it work
+#	make check		all tests
+#	make FLAVOUR=asan	another flavour: debug asan tsan sim fuzz
+#	make deps		Debian's packages (demo and check do it too)
+#
+#	make check-asan check-tsan check-e2e check-interop lint format
+#	make sim SEEDS=1-1000	the simulator; SEED=7 replays one, verbosely
+#	make fuzz FUZZ_SECONDS=60
+#	make install DESTDIR= PREFIX=/usr
+#	CI=1			warnings are errors
 
 PREFIX	?= /usr
 DESTDIR	?=
 FLAVOUR	?= release
+ifeq ($(FLAVOUR),fuzz)
+CC	:= clang
+endif
 CC	?= cc
 VERSION	:= 0.1.0
+JOBS	?= $(shell nproc 2>/dev/null || echo 2)
+
+SEEDS		?= 1-1000
+FUZZ_SECONDS	?= 30
+
+# ---- packages ---------------------------------------------------------------
+
+DEB_BUILD := gcc pkg-config libevent-dev libmsgpack-dev libjansson-dev \
+	     liburcu-dev libyaml-dev
+DEB_TEST  := libcmocka-dev python3 nginx curl wrk binutils procps
 
 MSGPACK	:= $(shell pkg-config --exists msgpack-c 2>/dev/null && \
 		echo msgpack-c || echo msgpack)
@@ -18,6 +38,8 @@ PKGS	:= libevent_core libevent_extra jansson yaml-0.1 liburcu liburcu-cds \
 PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 PKG_LIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lurcu-memb \
 	      -lpthread -lm
+
+# ---- flags ------------------------------------------------------------------
 
 WARN	:= -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
 	   -Wpointer-arith -Wwrite-strings -Wvla -Wundef -Wno-unused-parameter \
@@ -33,15 +55,21 @@ OPT_debug   := -O0 -g3
 OPT_asan    := -O1 -g -fsanitize=address,undefined -fno-omit-frame-pointer \
 	       -fno-sanitize-recover=undefined
 OPT_tsan    := -O1 -g -fsanitize=thread
+OPT_sim     := -O2 -g
+OPT_fuzz    := -O1 -g -fsanitize=fuzzer-no-link,address,undefined \
+	       -fno-omit-frame-pointer -fno-sanitize-recover=undefined
 LD_release  := -flto=auto -O2 -pie -Wl,-z,relro,-z,now,-z,noexecstack
-LD_debug    :=
 LD_asan     := -fsanitize=address,undefined
 LD_tsan     := -fsanitize=thread
+LD_fuzz     := -fsanitize=fuzzer,address,undefined
 
 BUILD	:= build/$(FLAVOUR)
 CPPFLAGS += -Isrc -D_GNU_SOURCE -DVERSION='"$(VERSION)"'
 CFLAGS_ALL = -std=gnu11 -fPIE $(WARN) $(OPT_$(FLAVOUR)) $(PKG_CFLAGS) $(CFLAGS)
 LDFLAGS_ALL = $(LD_$(FLAVOUR)) $(LDFLAGS)
+LINK	= $(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $^ $(PKG_LIBS)
+
+# ---- the daemon and the agents ----------------------------------------------
 
 ROOMS	:= base net http wire config h1 report policy upstream agent exchange \
 	   admin daemon
@@ -54,37 +82,177 @@ LIB_OBJ	:= $(filter-out $(MAIN),$(OBJ))
 all: $(BUILD)/agentproxyd $(BUILD)/agents/denylist $(BUILD)/scripted-agent
 
 $(BUILD)/agentproxyd: $(MAIN) $(LIB_OBJ)
-	$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $^ $(PKG_LIBS)
+	$(LINK)
 
 # What agents need: the protocol and the bottom of the house.
 AGENT_OBJ := $(filter $(BUILD)/src/base/% $(BUILD)/src/wire/%,$(OBJ))
 
 $(BUILD)/agents/denylist: $(BUILD)/agents/denylist.o $(AGENT_OBJ)
-	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $^ $(PKG_LIBS)
+	$(LINK)
 
 $(BUILD)/scripted-agent: $(BUILD)/tests/scripted-agent/scripted-agent.o \
 		$(AGENT_OBJ)
-	$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $^ $(PKG_LIBS)
+	$(LINK)
 
 $(BUILD)/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
 
-# ---- unit tests: one program per file -------------------------------------
+# ---- unit tests: one program per file ---------------------------------------
 
-UNIT_SRC := $(sort $(wildcard tests/unit/test_*.c))
-UNIT	 := $(UNIT_SRC:%.c=$(BUILD)/%)
+UNIT	:= $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard tests/unit/test_*.c)))
+# Those in which threads meet.
+TSAN_UNIT := $(filter %/test_loop,$(UNIT)) \
+	     $(foreach n,agent rcu counter access,$(filter \
+	     $(BUILD)/tests/unit/test_$(n)%,$(UNIT)))
 
-$(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o $(LIB_OBJ)
-	$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $^ $(PKG_LIBS) -lcmocka
+$(UNIT): %: %.o $(LIB_OBJ)
+	$(LINK) -lcmocka
 
 unit: $(UNIT)
+unit-tsan: $(TSAN_UNIT)
+
+# ---- the simulator: the daemon's own objects on twins of two files ----------
+
+SIM_NOT	:= $(BUILD)/src/net/loop.o $(BUILD)/src/net/sock.o \
+	   $(BUILD)/src/admin/% $(BUILD)/src/daemon/%
+SIM_OBJ	:= $(filter-out $(SIM_NOT),$(OBJ))
+SIM_OWN	:= $(patsubst %.c,$(BUILD)/%.o,$(sort $(wildcard tests/sim/*.c)))
+SIM	:= $(if $(SIM_OWN),$(BUILD)/tests/sim/sim)
+
+$(BUILD)/tests/sim/sim: $(SIM_OWN) $(SIM_OBJ)
+	$(LINK)
+
+build-sim: $(SIM)
+
+sim: FLAVOUR := $(if $(filter file,$(origin FLAVOUR)),sim,$(FLAVOUR))
+sim:
+	@$(MAKE) --no-print-directory FLAVOUR=$(FLAVOUR) build-sim
+	build/$(FLAVOUR)/tests/sim/sim $(if $(SEED),--seed $(SEED) -v,--seeds $(SEEDS))
+
+# ---- fuzzers ----------------------------------------------------------------
+
+FUZZ	 := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
+FUZZ_OBJ := $(filter $(foreach r,base http wire config policy,\
+	    $(BUILD)/src/$(r)/%),$(OBJ))
+
+$(FUZZ): %: %.o $(FUZZ_OBJ)
+	$(LINK)
+
+run-fuzz: $(FUZZ)
+	@for f in $(FUZZ); do \
+		n=$${f##*/fuzz_}; new=$(BUILD)/corpus/$$n; \
+		mkdir -p $$new tests/fuzz/corpus/$$n; \
+		echo "== $$n"; \
+		$$f -max_total_time=$(FUZZ_SECONDS) -verbosity=0 -timeout=10 \
+			-artifact_prefix=$(BUILD)/crash-$$n- \
+			$$new tests/fuzz/corpus/$$n || exit 1; \
+	done
+
+fuzz:
+	@$(MAKE) --no-print-directory FLAVOUR=fuzz -j$(JOBS) run-fuzz
+
+# ---- load tools -------------------------------------------------------------
+
+LOAD	:= $(BUILD)/tests/load/load $(BUILD)/tests/load/origin
+
+$(LOAD): %: %.o $(BUILD)/tests/load/common.o
+	$(LINK)
+
+load: $(LOAD)
+
+# ---- checks -----------------------------------------------------------------
+
+MAKE_F	= $(MAKE) --no-print-directory -j$(JOBS) FLAVOUR=
+
+lint:
+	@tests/lint
+
+format:
+	clang-format -i $$(git ls-files '*.c' '*.h')
+
+check: deps
+	@$(MAKE_F)asan unit build-sim
+	@$(MAKE_F)release all load
+	@tests/run lint unit:asan sim:asan e2e:release
+
+check-asan: deps
+	@$(MAKE_F)asan all unit build-sim load
+	@tests/run unit:asan sim:asan e2e:asan
+
+# The parts in which threads meet: the loop's posts, the agent table, reload.
+check-tsan: deps
+	@$(MAKE_F)tsan all unit-tsan load
+	@tests/run unit:tsan e2e:tsan:reload,drain,kill,proxy_get
+
+check-e2e: deps
+	@$(MAKE_F)release all load
+	@tests/run e2e:release
+
+# Agents on the public crate; wants cargo (rustc 1.95) and protoc.
+check-interop: deps
+	@$(MAKE_F)release all load
+	@tests/interop/build
+	@tests/run interop:release
+
+demo: deps
+	@$(MAKE_F)release all
+	@tests/demo
+
+deps:
+	@missing=; for p in $(DEB_BUILD) $(DEB_TEST); do \
+		dpkg-query -W -f '$${Status}' $$p 2>/dev/null | \
+			grep -q 'ok installed' || missing="$$missing $$p"; \
+	done; \
+	[ -z "$$missing" ] && exit 0; \
+	command -v apt-get >/dev/null || { \
+		echo "not Debian; wanted:$$missing" >&2; exit 0; }; \
+	[ "$$(id -u)" = 0 ] && sudo= || sudo=sudo; \
+	$$sudo apt-get -q update && \
+	$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -q -y \
+		--no-install-recommends $$missing
+
+# ---- install ----------------------------------------------------------------
+
+SBIN	:= $(DESTDIR)$(PREFIX)/sbin
+LIBEXEC	:= $(DESTDIR)$(PREFIX)/libexec/agentproxyd
+MAN8	:= $(DESTDIR)$(PREFIX)/share/man/man8
+ETC	:= $(DESTDIR)/etc/agentproxyd
+UNITDIR	:= $(DESTDIR)$(PREFIX)/lib/systemd/system
+CONF	:= $(wildcard conf/*)
+UNITS	:= $(wildcard systemd/*.service systemd/*.socket systemd/*.target)
+
+install: all
+	install -d $(SBIN) $(LIBEXEC) $(MAN8) $(ETC) $(UNITDIR)
+	install -m 755 $(BUILD)/agentproxyd $(SBIN)/
+	install -m 755 $(BUILD)/agents/denylist $(LIBEXEC)/
+	install -m 644 $(wildcard *.8) $(MAN8)/
+	for f in $(CONF); do \
+		[ -e $(ETC)/$${f##*/} ] || install -m 644 $$f $(ETC)/; done
+	$(if $(UNITS),install -m 644 $(UNITS) $(UNITDIR)/)
+
+# The configuration stays.
+uninstall:
+	rm -f $(SBIN)/agentproxyd $(LIBEXEC)/denylist $(MAN8)/agentproxyd.8 \
+		$(UNITS:systemd/%=$(UNITDIR)/%)
+
+dist:
+	@mkdir -p build
+	git archive --prefix=agentproxyd-$(VERSION)/ \
+		-o build/agentproxyd-$(VERSION).tar.gz HEAD
 
 clean:
 	rm -rf build
 
+# For tests/lint: what is linked into what.
+print-objects:
+	@echo daemon: $(OBJ)
+	@echo sim: $(SIM_OBJ)
+	@echo own: $(SIM_OWN)
+
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
-.PHONY: all unit clean
+.PHONY: all unit unit-tsan build-sim sim run-fuzz fuzz load lint format check \
+	check-asan check-tsan check-e2e check-interop demo deps install \
+	uninstall dist clean print-objects
 .SECONDARY:
