@@ -43,10 +43,11 @@ void *arena_alloc_slow_(struct arena *a, size_t bytes);
 /* 16-byte aligned, not zeroed. NULL when memory is out. */
 static inline void *arena_alloc(struct arena *a, size_t bytes)
 {
-	bytes = (bytes + 15) & ~(size_t)15;
+	/* Both ends are multiples of 16, so what fits also fits rounded up. */
 	if (LIKELY((size_t)(a->end - a->pos) >= bytes)) {
 		void *p = a->pos;
-		a->pos += bytes;
+
+		a->pos += (bytes + 15) & ~(size_t)15;
 		return p;
 	}
 	return arena_alloc_slow_(a, bytes);
