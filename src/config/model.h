@@ -69,6 +69,7 @@ struct config_agent_timeouts {
 	uint64_t head_us, body_us, budget_us;
 };
 
+enum config_dialect { DIALECT_AUTO, DIALECT_V2 };
 enum config_encoding { ENCODING_AUTO, ENCODING_JSON, ENCODING_MSGPACK };
 enum config_shape { SHAPE_ARRAY, SHAPE_MAP };
 enum config_complete { COMPLETE_AUTO, COMPLETE_ALWAYS, COMPLETE_NEVER };
@@ -83,6 +84,7 @@ struct config_agent {
 	unsigned n_sockets;
 	unsigned connections, max_connections;
 	unsigned depth, queue;
+	enum config_dialect dialect;
 	enum config_encoding encoding;
 	enum config_shape msgpack_shape;
 	bool raw_body;
@@ -110,6 +112,7 @@ struct config_route_agent {
 	uint64_t max_body;
 	bool on_too_large_skip;
 	struct config_agent_timeouts timeouts;
+	/* on_too_large is in it: deny[CAUSE_TOO_LARGE] == !on_too_large_skip. */
 	struct config_failure_policy on_failure;
 };
 
@@ -125,6 +128,9 @@ struct config_route {
 	unsigned n_agents;
 	uint64_t budget_us;
 	const struct config_upstream *upstream;
+	/* Others that an agent may choose (routing_metadata.upstream). */
+	const struct config_upstream **agent_upstreams;
+	unsigned n_agent_upstreams;
 	const char **upgrade;		/* lower case */
 	unsigned n_upgrade;
 	unsigned index;			/* in config.routes */
@@ -149,6 +155,11 @@ struct config {
 	unsigned n_agents;
 	struct config_route *routes;
 	unsigned n_routes;
+	/* owns_headers of all agents, each once; and the lengths that occur:
+	 * 1 << (length & 63), for a cheap no. */
+	const char **owned_headers;
+	unsigned n_owned_headers;
+	uint64_t owned_lengths;
 };
 
 #endif

@@ -78,15 +78,22 @@ struct worker_listener {
 	unsigned n_clients;
 	/* By name in the present snapshot; NULL when it has it no more. */
 	const struct snapshot_listener *config;
-	struct metrics_set *metrics;
+	struct listener_metrics *metrics;	/* this worker's */
+	struct listener_metrics no_metrics;	/* once it is out of the config */
 	/* Copied: client connections use it between exchanges, when they pin
 	 * no snapshot. */
 	struct h1_settings settings;
 	char name[];
 };
 
-/* The worker's client is gone or idle: look whether a drain is over. */
+/* worker.c */
+
+/* A client is gone: looks whether a drain is over. */
 void worker_check_drained(struct worker *w);
+/* Frees a listener that is closed and has no clients left. */
+void worker_listener_put(struct worker_listener *l);
+/* An exchange that pinned s has ended. */
+void worker_unpin(struct worker *w, struct snapshot *s);
 
 /* ---- agents of an exchange ------------------------------------------------- */
 

@@ -41,7 +41,10 @@ struct snapshot_listener {
 
 struct snapshot_pin {
 	uint64_t pins;			/* exchanges of this worker */
-	bool retired;			/* the worker has switched away */
+	/* The one that this worker switched to from this one; NULL while it is
+	 * the present one. A worker releases in order, oldest first: what the
+	 * next newer one does not name is used by nobody then. */
+	struct snapshot *newer;
 } __attribute__((aligned(CACHE_LINE)));
 
 struct snapshot {

@@ -29,8 +29,9 @@ struct worker {
 	unsigned index;
 	struct worker_metrics *metrics;
 	struct snapshot *snapshot;	/* new exchanges use this one */
-	uint64_t id_high;		/* of correlation ids: random bits */
-	uint64_t id_low;		/* and a counter */
+	struct snapshot *oldest;	/* not released yet; see snapshot_pin */
+	char id_prefix[16];		/* of correlation ids: random hex */
+	uint64_t id_counter;		/* the rest of them */
 	uint64_t go_id;
 	uint64_t held_lease;		/* bytes taken from shared, unused */
 	struct cds_list_head clients;	/* struct client */

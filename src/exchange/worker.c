@@ -1,0 +1,325 @@
+#include "exchange/worker.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#include "base/mem.h"
+#include "exchange/exchange.h"
+
+/* Accepts in one turn, at most, before traffic gets its share. */
+#define ACCEPT_BATCH	64
+#define ACCEPT_RETRY_US	100000u
+
+/* ---- snapshots ------------------------------------------------------------- */
+
+static bool has_agent(const struct snapshot *s, const struct agent *a)
+{
+	for (unsigned i = 0; i < s->config->n_agents; i++)
+		if (s->agents[i] == a)
+			return true;
+	return false;
+}
+
+static bool has_upstream(const struct snapshot *s, const struct upstream *u)
+{
+	for (unsigned i = 0; i < s->config->n_upstreams; i++)
+		if (s->upstreams[i] == u)
+			return true;
+	return false;
+}
+
+/* No exchange of this worker uses s any more. newer: what came after it, NULL
+ * when the worker itself ends. */
+static void release(struct worker *w, struct snapshot *s,
+		    const struct snapshot *newer)
+{
+	for (unsigned i = 0; i < s->config->n_agents; i++)
+		if (!newer || !has_agent(newer, s->agents[i]))
+			agent_local_close(s->agents[i], w->loop);
+	for (unsigned i = 0; i < s->config->n_upstreams; i++)
+		if (!newer || !has_upstream(newer, s->upstreams[i]))
+			upstream_local_close(s->upstreams[i], w->loop);
+	if (__atomic_sub_fetch(&s->workers_left, 1, __ATOMIC_ACQ_REL) == 0 &&
+	    s->on_released)
+		s->on_released(s);
+}
+
+/* Releases, oldest first, what nothing pins any more. */
+static void release_old(struct worker *w)
+{
+	while (w->oldest != w->snapshot &&
+	       w->oldest->pin[w->index].pins == 0) {
+		struct snapshot *s = w->oldest;
+		struct snapshot *newer = s->pin[w->index].newer;
+
+		w->oldest = newer;
+		release(w, s, newer);
+	}
+}
+
+void worker_unpin(struct worker *w, struct snapshot *s)
+{
+	ASSERT(s->pin[w->index].pins > 0);
+	if (--s->pin[w->index].pins == 0 && s != w->snapshot)
+		release_old(w);
+}
+
+static void start_agents(struct worker *w, const struct snapshot *s,
+			 const struct snapshot *older)
+{
+	for (unsigned i = 0; i < s->config->n_agents; i++)
+		if (!older || !has_agent(older, s->agents[i]))
+			agent_local_start(s->agents[i], w->loop);
+}
+
+/* ---- listeners -------------------------------------------------------------- */
+
+static void listener_configure(struct worker_listener *l)
+{
+	struct worker *w = l->worker;
+	const struct snapshot *s = w->snapshot;
+
+	l->config = NULL;
+	for (unsigned i = 0; i < s->config->n_listeners; i++)
+		if (strcmp(s->listeners[i].config->name, l->name) == 0)
+			l->config = &s->listeners[i];
+	if (l->config) {
+		l->settings = l->config->settings;
+		l->metrics = metrics_set_local(l->config->metrics, w->index);
+	} else if (l->metrics != &l->no_metrics) {
+		/* The set goes with its last snapshot; the clients that are
+		 * left count here. */
+		l->no_metrics = (struct listener_metrics){ 0 };
+		counter_add(&l->metrics->connections,
+			    (uint64_t)0 - l->n_clients);
+		l->metrics = &l->no_metrics;
+	}
+}
+
+/* Connections of the listener over all workers. */
+static uint64_t listener_load(const struct worker_listener *l)
+{
+	uint64_t n = 0;
+
+	for (unsigned i = 0; i < l->worker->shared->n_workers; i++) {
+		struct listener_metrics *m =
+			metrics_set_local(l->config->metrics, i);
+
+		n += counter_read(&m->connections);
+	}
+	return n;
+}
+
+static void on_acceptable(struct watch *watch, unsigned what);
+
+static void on_accept_retry(struct deadline *d)
+{
+	struct worker_listener *l =
+		container_of(d, struct worker_listener, retry);
+
+	if (!watch_start_listener(l->worker->loop, &l->watch, l->fd,
+				  on_acceptable))
+		deadline_start(l->worker->loop, &l->retry, ACCEPT_RETRY_US,
+			       on_accept_retry);
+}
+
+/* Out of descriptors: looks away for a while instead of spinning. */
+static void accept_later(struct worker_listener *l, int error)
+{
+	counter_inc(&l->metrics->refused_system);
+	log_warn("accept", "listener=%s error=\"%s\" retry_ms=%u", l->name,
+		 strerror(-error), ACCEPT_RETRY_US / 1000);
+	watch_stop(&l->watch);
+	deadline_start(l->worker->loop, &l->retry, ACCEPT_RETRY_US,
+		       on_accept_retry);
+}
+
+static void on_acceptable(struct watch *watch, unsigned what)
+{
+	struct worker_listener *l =
+		container_of(watch, struct worker_listener, watch);
+
+	for (int i = 0; i < ACCEPT_BATCH; i++) {
+		struct net_addr from;
+		int fd = sock_accept(l->fd, &from);
+
+		if (fd == -EAGAIN)
+			return;
+		if (fd == -EMFILE || fd == -ENFILE || fd == -ENOBUFS ||
+		    fd == -ENOMEM) {
+			accept_later(l, fd);
+			return;
+		}
+		if (fd < 0)
+			continue;	/* that one went away by itself */
+		if (!l->config || listener_load(l) >=
+				l->config->config->max_connections) {
+			counter_inc(&l->metrics->refused_limit);
+			sock_close(fd, true);
+			continue;
+		}
+		client_accept(l, fd, &from);
+	}
+}
+
+static struct worker_listener *find_listener(struct worker *w,
+					     const char *name)
+{
+	struct worker_listener *l;
+
+	cds_list_for_each_entry(l, &w->listeners, node)
+		if (strcmp(l->name, name) == 0 && l->fd >= 0)
+			return l;
+	return NULL;
+}
+
+bool worker_listen(struct worker *w, const char *listener_name, int fd)
+{
+	size_t len = strlen(listener_name) + 1;
+	struct worker_listener *l = mem_zalloc(sizeof(*l) + len);
+
+	if (!l)
+		return false;
+	memcpy(l->name, listener_name, len);
+	l->worker = w;
+	l->fd = fd;
+	l->metrics = &l->no_metrics;
+	listener_configure(l);
+	if (!watch_start_listener(w->loop, &l->watch, fd, on_acceptable)) {
+		mem_free(l);
+		return false;
+	}
+	cds_list_add_tail(&l->node, &w->listeners);
+	return true;
+}
+
+void worker_listener_put(struct worker_listener *l)
+{
+	if (l->fd >= 0 || l->n_clients > 0)
+		return;
+	cds_list_del(&l->node);
+	mem_free(l);
+}
+
+static void listener_stop(struct worker_listener *l)
+{
+	watch_stop(&l->watch);
+	deadline_stop(&l->retry);
+	l->fd = -1;
+}
+
+void worker_unlisten(struct worker *w, const char *listener_name)
+{
+	struct worker_listener *l = find_listener(w, listener_name);
+	struct client *c;
+
+	if (!l)
+		return;
+	listener_stop(l);
+	cds_list_for_each_entry(c, &w->clients, node)
+		if (c->listener == l)
+			h1_drain(&c->h1);
+	worker_listener_put(l);
+}
+
+void worker_switch(struct worker *w, struct snapshot *s)
+{
+	struct snapshot *old = w->snapshot;
+	struct worker_listener *l;
+
+	old->pin[w->index].newer = s;
+	w->snapshot = s;
+	start_agents(w, s, old);
+	cds_list_for_each_entry(l, &w->listeners, node)
+		listener_configure(l);
+	release_old(w);
+}
+
+/* ---- life ------------------------------------------------------------------- */
+
+static void hex16(uint64_t v, char out[16])
+{
+	for (int i = 15; i >= 0; i--, v >>= 4)
+		out[i] = "0123456789abcdef"[v & 15];
+}
+
+void worker_init(struct worker *w, struct loop *loop, struct shared *shared,
+		 struct snapshot *snapshot)
+{
+	uint64_t random[3];
+
+	memset(w, 0, sizeof(*w));
+	w->loop = loop;
+	w->shared = shared;
+	w->index = loop->index;
+	w->metrics = metrics_worker(shared->metrics, w->index);
+	w->snapshot = w->oldest = snapshot;
+	CDS_INIT_LIST_HEAD(&w->clients);
+	CDS_INIT_LIST_HEAD(&w->listeners);
+	sock_random(random, sizeof(random));
+	hex16(random[0], w->id_prefix);
+	w->id_counter = random[1];
+	/* go-v2 ids: unique over all workers, below 2^62 for long. */
+	w->go_id = (random[2] >> 10) << 8 | (w->index & 255);
+	start_agents(w, snapshot, NULL);
+}
+
+static void close_listeners(struct worker *w)
+{
+	struct worker_listener *l, *next;
+
+	cds_list_for_each_entry_safe(l, next, &w->listeners, node) {
+		if (l->fd >= 0)
+			listener_stop(l);
+		worker_listener_put(l);
+	}
+}
+
+void worker_abort_all(struct worker *w)
+{
+	struct client *c, *next;
+
+	cds_list_for_each_entry_safe(c, next, &w->clients, node)
+		client_kill(c, ENDED_SHUTDOWN, "shutdown");
+}
+
+void worker_fini(struct worker *w)
+{
+	worker_abort_all(w);
+	close_listeners(w);
+	task_cancel(&w->drained);
+	task_cancel(&w->access_flush);
+	access_log_flush(w->shared->access, w->index, w->metrics);
+	release_old(w);
+	ASSERT(w->oldest == w->snapshot);
+	held_return_lease(w);
+	release(w, w->snapshot, NULL);
+	w->snapshot = w->oldest = NULL;
+}
+
+static void on_drained_task(struct task *t)
+{
+	struct worker *w = container_of(t, struct worker, drained);
+
+	if (w->on_drained)
+		w->on_drained(w);
+}
+
+void worker_check_drained(struct worker *w)
+{
+	if (w->draining && w->n_clients == 0)
+		loop_defer(w->loop, &w->drained, on_drained_task);
+}
+
+void worker_drain(struct worker *w)
+{
+	struct client *c, *next;
+
+	if (w->draining)
+		return;
+	w->draining = true;
+	close_listeners(w);
+	cds_list_for_each_entry_safe(c, next, &w->clients, node)
+		h1_drain(&c->h1);
+	worker_check_drained(w);
+}
