@@ -64,6 +64,10 @@ void access_log_close(struct access_log *log);
 /* The file again, after it was moved away: the descriptor is swapped under the
  * writers' feet (dup2). Control thread. False: it stays as it was (errno). */
 bool access_log_reopen(struct access_log *log) MUST_CHECK;
+/* Another path or format from now on (a reload); workers go on writing. Control
+ * thread. False: it stays as it was (errno). */
+bool access_log_change(struct access_log *log, const char *path,
+		       enum config_access_format format) MUST_CHECK;
 
 /* Worker w: formats and buffers one line. True if the buffer was empty before:
  * the caller then arranges for access_log_flush() at the end of the turn. */

@@ -75,6 +75,10 @@ struct listener_metrics {
 
 #define METRICS_UPSTREAM_ERRORS 8
 
+/* Names of upstream_errors_total{reason}, in the order of enum upstream_error
+ * (report/ cannot see upstream/; a test compares them). NULL: no series. */
+extern const char *const metrics_upstream_names[METRICS_UPSTREAM_ERRORS];
+
 struct upstream_metrics {
 	struct counter errors[METRICS_UPSTREAM_ERRORS];	/* upstream_error */
 	struct counter retries;
