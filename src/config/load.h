@@ -13,6 +13,9 @@
  * as FILE:LINE:COL: KEY: TEXT. NULL if there was any.
  */
 struct config *config_load(const char *file, FILE *faults) MUST_CHECK;
+/* The same for text that is already in memory; `file` names it in faults. */
+struct config *config_load_text(const char *file, struct slice text,
+				FILE *faults) MUST_CHECK;
 void config_free(struct config *config);
 
 /* The effective config as a JSON object, for /config. */

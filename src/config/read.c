@@ -1,0 +1,550 @@
+/* Readers of the rows of root, listeners, upstreams and agents. */
+#include <sched.h>
+#include <stdio.h>
+
+#include "config/loader.h"
+#include "config/value.h"
+
+static void *field(const struct config_row *row, void *object)
+{
+	return (char *)object + row->offset;
+}
+
+/* ---- kinds of values -------------------------------------------------------- */
+
+static unsigned cores(void)
+{
+	cpu_set_t set;
+	int n = 0;
+
+	if (sched_getaffinity(0, sizeof(set), &set) == 0)
+		n = CPU_COUNT(&set);
+	return n < 1 ? 1 : n > CONFIG_MAX_WORKERS ? CONFIG_MAX_WORKERS
+						  : (unsigned)n;
+}
+
+void read_workers(struct loader *l, const struct config_row *row,
+		  const struct node *value, void *object)
+{
+	const char *text = loader_text(l, value);
+	unsigned *workers = field(row, object);
+	char why[VALUE_WHY];
+	uint64_t n;
+
+	if (!text)
+		return;
+	if (strcmp(text, "auto") == 0)
+		*workers = cores();
+	else if (!value_number(text, &n, why) || n < 1 ||
+		 n > CONFIG_MAX_WORKERS)
+		loader_fault(l, value, "must be auto or 1 to %u",
+			     CONFIG_MAX_WORKERS);
+	else
+		*workers = (unsigned)n;
+}
+
+void read_log_path(struct loader *l, const struct config_row *row,
+		   const struct node *value, void *object)
+{
+	const char *text = loader_text(l, value);
+	const char **path = field(row, object);
+
+	if (!text)
+		return;
+	if (text[0] != '/' && strcmp(text, "stderr") != 0 &&
+	    strcmp(text, "off") != 0)
+		loader_fault(l, value, "must be stderr, off or an absolute "
+			     "path");
+	*path = loader_keep(l, text);
+}
+
+void read_address(struct loader *l, const struct config_row *row,
+		  const struct node *value, void *object)
+{
+	const char *text = loader_text(l, value);
+	struct config_address *address = field(row, object);
+	char why[VALUE_WHY];
+
+	if (!text)
+		return;
+	if (!value_address(text, &address->addr, why))
+		loader_fault(l, value, "%s", why);
+	else
+		address->text = loader_keep(l, text);
+}
+
+void read_name(struct loader *l, const struct config_row *row,
+	       const struct node *value, void *object)
+{
+	const char *text = loader_text(l, value);
+	const char **name = field(row, object);
+	char why[VALUE_WHY];
+
+	if (!text)
+		return;
+	if (!value_name(text, why))
+		loader_fault(l, value, "%s", why);
+	*name = loader_keep(l, text);
+}
+
+static bool already(const struct loader_texts *all, const char *text)
+{
+	for (unsigned i = 0; i < all->n; i++)
+		if (slice_eq_icase(slice_str(all->text[i]), slice_str(text)))
+			return true;
+	return false;
+}
+
+struct loader_texts loader_texts(struct loader *l, const struct node *value,
+				 loader_check_fn *check, bool lower)
+{
+	struct loader_texts all = { 0 };
+	unsigned i = 0;
+
+	if (!loader_is_list(l, value))
+		return all;
+	all.text = loader_alloc(l, value->n, sizeof(*all.text));
+	for (const struct node *n = value->first; n && all.text; n = n->next) {
+		size_t mark = loader_enter_item(l, i++);
+		const char *text = loader_text(l, n), *kept = NULL;
+		char why[VALUE_WHY];
+
+		if (text && !check(text, why))
+			loader_fault(l, n, "%s", why);
+		else if (text && already(&all, text))
+			loader_fault(l, n, "given twice");
+		else if (text)
+			kept = lower ? loader_keep_lower(l, text)
+				     : loader_keep(l, text);
+		if (kept)
+			all.text[all.n++] = kept;
+		loader_leave(l, mark);
+	}
+	return all;
+}
+
+/* ---- listeners -------------------------------------------------------------- */
+
+void read_networks(struct loader *l, const struct config_row *row,
+		   const struct node *value, void *object)
+{
+	struct config_listener *lis = object;
+	unsigned i = 0;
+
+	if (!loader_is_list(l, value))
+		return;
+	lis->trusted_proxies = loader_alloc(l, value->n,
+					    sizeof(*lis->trusted_proxies));
+	for (const struct node *n = value->first; n && lis->trusted_proxies;
+	     n = n->next) {
+		size_t mark = loader_enter_item(l, i++);
+		const char *text = loader_text(l, n);
+		struct config_network *net =
+			&lis->trusted_proxies[lis->n_trusted_proxies];
+		char why[VALUE_WHY];
+
+		if (text && !value_network(text, net, why))
+			loader_fault(l, n, "%s", why);
+		else if (text)
+			lis->n_trusted_proxies++;
+		loader_leave(l, mark);
+	}
+}
+
+static bool same_address(const struct config_address *a,
+			 const struct config_address *b)
+{
+	return a->text && b->text && a->addr.len == b->addr.len &&
+	       memcmp(&a->addr.sa, &b->addr.sa, a->addr.len) == 0;
+}
+
+/* Against the listeners before it. */
+static void check_listener(struct loader *l, const struct node *map,
+			   struct config_listener *lis)
+{
+	for (const struct config_listener *o = l->config->listeners; o < lis;
+	     o++) {
+		if (o->name && lis->name && strcmp(o->name, lis->name) == 0)
+			loader_fault_at(l, node_get(map, "name"), "name",
+					"`%.64s` is the name of another "
+					"listener", lis->name);
+		if (same_address(&o->address, &lis->address))
+			loader_fault_at(l, node_get(map, "address"), "address",
+					"another listener has this address");
+	}
+}
+
+static void check_limits(struct loader *l, const struct node *map,
+			 struct config_listener *lis)
+{
+	const struct node *limits = node_get(map, "limits");
+	const struct node *target = limits ? node_get(limits, "target_bytes")
+					   : NULL;
+
+	if (lis->limits.target_bytes <= lis->limits.header_bytes)
+		return;
+	if (target)
+		loader_fault_at(l, target, "limits.target_bytes",
+				"is more than header_bytes");
+	else
+		lis->limits.target_bytes = lis->limits.header_bytes;
+}
+
+void read_listeners(struct loader *l, const struct config_row *row,
+		    const struct node *value, void *object)
+{
+	struct config *config = object;
+	unsigned i = 0;
+
+	if (!loader_is_list(l, value))
+		return;
+	if (!value->n)
+		loader_fault(l, value, "needs at least one");
+	config->listeners = loader_alloc(l, value->n,
+					 sizeof(*config->listeners));
+	for (const struct node *n = value->first; n && config->listeners;
+	     n = n->next) {
+		size_t mark = loader_enter_item(l, i);
+		struct config_listener *lis = &config->listeners[i++];
+
+		loader_object(l, n, SCOPE_LISTENER, lis);
+		check_listener(l, n, lis);
+		check_limits(l, n, lis);
+		loader_leave(l, mark);
+	}
+	config->n_listeners = i;
+}
+
+/* ---- upstreams ------------------------------------------------------------- */
+
+static void read_server(struct loader *l, const struct node *value,
+			struct config_upstream *up)
+{
+	struct config_server *server = &up->servers[up->n_servers++];
+	char why[VALUE_WHY];
+
+	if (value->kind == NODE_MAP) {
+		loader_object(l, value, SCOPE_SERVER, server);
+	} else {
+		const char *text = loader_text(l, value);
+
+		loader_defaults(l, SCOPE_SERVER, server);
+		if (text && !value_address(text, &server->address.addr, why))
+			loader_fault(l, value, "%s", why);
+		else if (text)
+			server->address.text = loader_keep(l, text);
+	}
+	for (const struct config_server *o = up->servers; o < server; o++) {
+		if (same_address(&o->address, &server->address)) {
+			loader_fault(l, value, "given twice");
+			return;
+		}
+	}
+}
+
+void read_servers(struct loader *l, const struct config_row *row,
+		  const struct node *value, void *object)
+{
+	struct config_upstream *up = object;
+	unsigned i = 0;
+
+	if (!loader_is_list(l, value))
+		return;
+	if (!value->n)
+		loader_fault(l, value, "needs at least one");
+	up->servers = loader_alloc(l, value->n, sizeof(*up->servers));
+	for (const struct node *n = value->first; n && up->servers;
+	     n = n->next) {
+		size_t mark = loader_enter_item(l, i++);
+
+		read_server(l, n, up);
+		loader_leave(l, mark);
+	}
+}
+
+/* A map by name: false if there is nothing to read. */
+static bool is_named_map(struct loader *l, const struct node *value)
+{
+	if (node_is_null(value))
+		return false;
+	if (value->kind == NODE_MAP)
+		return true;
+	loader_fault(l, value, "must be a map by name");
+	return false;
+}
+
+/* Of an entry of such a map. Given twice: told by the caller's path. */
+static const char *entry_name(struct loader *l, const struct node *map,
+			      const struct node *entry)
+{
+	char why[VALUE_WHY];
+
+	if (!value_name(entry->key->text, why))
+		loader_fault(l, entry->key, "%s", why);
+	for (const struct node *n = map->first; n != entry; n = n->next)
+		if (strcmp(n->key->text, entry->key->text) == 0)
+			loader_fault(l, entry->key,
+				     "given twice, first on line %u",
+				     n->key->line);
+	return loader_keep(l, entry->key->text);
+}
+
+void read_upstreams(struct loader *l, const struct config_row *row,
+		    const struct node *value, void *object)
+{
+	struct config *config = object;
+	unsigned i = 0;
+
+	if (!is_named_map(l, value))
+		return;
+	config->upstreams = loader_alloc(l, value->n,
+					 sizeof(*config->upstreams));
+	for (const struct node *n = value->first; n && config->upstreams;
+	     n = n->next) {
+		size_t mark = loader_enter(l, n->key->text);
+		struct config_upstream *up = &config->upstreams[i];
+
+		up->index = i++;
+		up->name = entry_name(l, value, n);
+		loader_object(l, n, SCOPE_UPSTREAM, up);
+		loader_leave(l, mark);
+	}
+	config->n_upstreams = i;
+}
+
+/* ---- agents ----------------------------------------------------------------- */
+
+void read_sockets(struct loader *l, const struct config_row *row,
+		  const struct node *value, void *object)
+{
+	struct config_agent *agent = object;
+	struct loader_texts all;
+	char why[VALUE_WHY];
+
+	if (value->kind != NODE_LIST) {
+		const char *text = loader_text(l, value);
+
+		if (!text)
+			return;
+		if (!value_socket_path(text, why))
+			loader_fault(l, value, "%s", why);
+		agent->sockets = loader_alloc(l, 1, sizeof(*agent->sockets));
+		if (agent->sockets)
+			agent->sockets[agent->n_sockets++] =
+				loader_keep(l, text);
+		return;
+	}
+	if (!value->n)
+		loader_fault(l, value, "needs at least one");
+	all = loader_texts(l, value, value_socket_path, false);
+	agent->sockets = all.text;
+	agent->n_sockets = all.n;
+}
+
+static const char *const deny_allow[] = { "deny", "allow", NULL };
+
+static int read_cause(struct loader *l, const struct node *key)
+{
+	struct nearest near;
+	char hint[VALUE_HINT];
+
+	nearest_init(&near, key->text);
+	for (int c = CAUSE_NONE + 1; c < CAUSE_N; c++) {
+		if (strcmp(cause_names[c], key->text) == 0)
+			return c;
+		nearest_offer(&near, cause_names[c]);
+	}
+	loader_fault(l, key, "unknown cause%s", loader_hint(&near, hint));
+	return -1;
+}
+
+static void read_policy_map(struct loader *l, const struct node *map,
+			    struct config_failure_policy *policy)
+{
+	unsigned seen = 0;
+
+	for (const struct node *n = map->first; n; n = n->next) {
+		size_t mark = loader_enter(l, n->key->text);
+		int cause = read_cause(l, n->key);
+
+		if (cause >= 0 && seen & 1u << cause) {
+			loader_fault(l, n->key, "given twice");
+		} else if (cause >= 0) {
+			seen |= 1u << cause;
+			policy->deny[cause] =
+				loader_word(l, n, deny_allow) != 1;
+		}
+		loader_leave(l, mark);
+	}
+}
+
+/*
+ * Causes that a map does not name are denied. One word for all leaves
+ * too_large to on_too_large, which is about the same thing.
+ */
+void read_policy(struct loader *l, const struct config_row *row,
+		 const struct node *value, void *object)
+{
+	struct config_failure_policy *policy = field(row, object);
+	bool deny = true;
+
+	if (row->scope == SCOPE_AGENT)
+		((struct config_agent *)object)->has_on_failure = true;
+	if (value->kind != NODE_MAP)
+		deny = loader_word(l, value, deny_allow) != 1;
+	for (int c = 0; c < CAUSE_N; c++)
+		policy->deny[c] = deny || c == CAUSE_TOO_LARGE;
+	if (value->kind == NODE_MAP)
+		read_policy_map(l, value, policy);
+}
+
+bool policy_names_too_large(const struct node *on_failure)
+{
+	return on_failure && node_get(on_failure, cause_names[CAUSE_TOO_LARGE]);
+}
+
+void read_timeout(struct loader *l, const struct config_row *row,
+		  const struct node *value, void *object)
+{
+	struct config_agent_timeouts *t = field(row, object);
+	struct config_row one = *row;
+	uint64_t us = 0;
+
+	if (value->kind == NODE_MAP) {
+		loader_map(l, value, row->scope, "timeout.", object);
+		return;
+	}
+	one.type = CONFIG_DURATION;
+	one.offset = 0;
+	one.size = sizeof(us);
+	loader_value(l, &one, value, &us);
+	if (us)
+		t->head_us = t->body_us = us;
+}
+
+void read_deny_status(struct loader *l, const struct config_row *row,
+		      const struct node *value, void *object)
+{
+	const char *text = loader_text(l, value);
+	unsigned *status = field(row, object);
+	char why[VALUE_WHY];
+	uint64_t n;
+
+	if (!text)
+		return;
+	if (!value_number(text, &n, why) || (n && (n < 400 || n > 599)))
+		loader_fault(l, value, "must be 0 or 400 to 599");
+	else
+		*status = (unsigned)n;
+}
+
+/* Fields that are the proxy's own, or that no request does without. */
+static bool check_owned(const char *text, char *why)
+{
+	static const char *const never[] = {
+		"connection", "keep-alive", "proxy-connection", "te",
+		"trailer", "transfer-encoding", "upgrade", "content-length",
+		"host", "via", "x-request-id", "x-forwarded-for",
+		"x-forwarded-proto", "x-forwarded-host",
+	};
+
+	if (!value_token(text, why))
+		return false;
+	for (unsigned i = 0; i < ARRAY_LEN(never); i++) {
+		if (!slice_eq_icase(slice_str(text), slice_str(never[i])))
+			continue;
+		snprintf(why, VALUE_WHY, "`%s` cannot be owned by an agent",
+			 never[i]);
+		return false;
+	}
+	return true;
+}
+
+void read_owned(struct loader *l, const struct config_row *row,
+		const struct node *value, void *object)
+{
+	struct config_agent *agent = object;
+	struct loader_texts all = loader_texts(l, value, check_owned, true);
+
+	agent->owns_headers = all.text;
+	agent->n_owns_headers = all.n;
+}
+
+static void check_agent(struct loader *l, const struct node *map,
+			struct config_agent *agent)
+{
+	const struct node *most = node_get(map, "max_connections");
+	const struct node *first = node_get(map, "connections");
+	const struct node *raw = node_get(map, "raw_body");
+
+	/* A default gives way to what was written. */
+	if (agent->connections > agent->max_connections) {
+		if (!first)
+			agent->connections = agent->max_connections;
+		else if (!most)
+			agent->max_connections = agent->connections;
+		else
+			loader_fault_at(l, most, "max_connections",
+					"is less than connections, %u",
+					agent->connections);
+	}
+	if (raw && agent->raw_body && agent->encoding == ENCODING_JSON)
+		loader_fault_at(l, raw, "raw_body",
+				"needs msgpack, but encoding is json");
+}
+
+void read_agents(struct loader *l, const struct config_row *row,
+		 const struct node *value, void *object)
+{
+	struct config *config = object;
+	unsigned i = 0;
+
+	if (!is_named_map(l, value))
+		return;
+	config->agents = loader_alloc(l, value->n, sizeof(*config->agents));
+	for (const struct node *n = value->first; n && config->agents;
+	     n = n->next) {
+		size_t mark = loader_enter(l, n->key->text);
+		struct config_agent *agent = &config->agents[i];
+
+		agent->index = i++;
+		agent->name = entry_name(l, value, n);
+		loader_object(l, n, SCOPE_AGENT, agent);
+		check_agent(l, n, agent);
+		loader_leave(l, mark);
+	}
+	config->n_agents = i;
+}
+
+static bool has_owned(const struct config *config, const char *name)
+{
+	for (unsigned i = 0; i < config->n_owned_headers; i++)
+		if (strcmp(config->owned_headers[i], name) == 0)
+			return true;
+	return false;
+}
+
+void owned_collect(struct loader *l)
+{
+	struct config *config = l->config;
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < config->n_agents; i++)
+		n += config->agents[i].n_owns_headers;
+	if (!n)
+		return;
+	config->owned_headers = loader_alloc(l, n, sizeof(char *));
+	for (unsigned i = 0; config->owned_headers && i < config->n_agents;
+	     i++) {
+		const struct config_agent *agent = &config->agents[i];
+
+		for (unsigned j = 0; j < agent->n_owns_headers; j++) {
+			const char *name = agent->owns_headers[j];
+
+			if (has_owned(config, name))
+				continue;
+			config->owned_headers[config->n_owned_headers++] = name;
+			config->owned_lengths |= 1ull << (strlen(name) & 63);
+		}
+	}
+}
