@@ -60,10 +60,15 @@ struct http_head {
 	/* Request. */
 	struct slice method;		/* as received */
 	struct slice target;		/* as received */
-	struct slice path;		/* path and query; "*" for OPTIONS *;
-					 * "/" for an absolute form without */
-	struct slice host;		/* of the target if absolute, else of
-					 * Host: with port; empty if none */
+	struct slice path;		/* path and query; "/" for an absolute
+					 * form without; "*" for OPTIONS * and
+					 * for OPTIONS with an absolute form
+					 * without (9112, 3.2.4); empty for
+					 * CONNECT */
+	struct slice host;		/* of the target if absolute or CONNECT,
+					 * else of Host: with port; empty if
+					 * none. A Host in fields agrees with
+					 * it to the letter */
 	/* Response. */
 	struct slice reason;
 	uint16_t status;
@@ -76,7 +81,11 @@ struct http_head {
 	bool expect_continue;
 	bool te_trailers;		/* TE lists trailers */
 	bool scheme_https;		/* absolute form with https */
-	uint64_t content_length;	/* with HTTP_BODY_LENGTH */
+	bool has_content_length;	/* a Content-Length stood there, and is to
+					 * be said again: with HTTP_BODY_LENGTH,
+					 * and with HTTP_BODY_NONE in responses
+					 * to HEAD and in 304 */
+	uint64_t content_length;	/* with has_content_length, else 0 */
 	struct slice upgrade;		/* value of Upgrade, if Connection lists
 					 * it; else empty */
 	/* End-to-end fields in order of arrival; Connection-listed ones and
@@ -124,14 +133,31 @@ struct http_limits {
  * same head, so that a dripping peer costs linear time. MORE: at most
  * header_bytes were looked at. A fault is reported as soon as it can be seen.
  * At most 4 empty lines before a request line are skipped (RFC 9112, 2.2) and
- * counted in head_bytes.
+ * counted in head_bytes. What is found does not depend on how the bytes were
+ * split; a fault of syntax is told before one of meaning (framing, Host, ...).
+ *
+ * Decided here, where the RFCs leave room:
+ * - Fields that Connection lists are taken out, but Via, Forwarded, Expect,
+ *   X-Request-Id and X-Forwarded-* are not (a client must not rid itself of
+ *   what a proxy before us said), and listing Host, Content-Length or
+ *   Transfer-Encoding is BAD_FIELD. More than 32 others are TOO_LARGE.
+ * - Absolute form: the Host field must name the same authority (case and the
+ *   scheme's default port aside), else BAD_HOST, and gets the target's
+ *   spelling. An HTTP/1.0 request without Host gets one, the only field whose
+ *   name is not from buf. A query without a path is BAD_TARGET.
+ * - Host: reg-name without escapes, IPv4 or [IPv6]; a port is 1 to 5 digits,
+ *   at most 65535; never empty.
+ * - Upgrade in HTTP/1.0, or on several lines, is ignored.
+ * - Expect in HTTP/1.0 is taken out and ignored.
  */
 enum http_parse http_parse_request(const char *buf, size_t len,
 	const struct http_limits *limits, uint32_t *scanned,
 	struct http_head *head) MUST_CHECK;
 /*
  * The same for a response to a request of method request_method, which decides
- * framing (HEAD, 204, 304, 1xx have no body).
+ * framing (HEAD, 204, 304, 1xx and 2xx to CONNECT have no body). A 204 that
+ * announces a body all the same clears keep_alive, a 1xx that does is
+ * BAD_FRAMING. With HTTP_BODY_CLOSE keep_alive is false.
  */
 enum http_parse http_parse_response(const char *buf, size_t len,
 	const struct http_limits *limits, uint32_t *scanned,
@@ -161,7 +187,7 @@ unsigned http_head_remove_id(struct http_head *head, enum http_field_id id);
 bool http_token_valid(struct slice s);		/* RFC 9110, 5.6.2; not empty */
 /* No CR, LF, NUL or other control but HTAB (RFC 9110, 5.5). */
 bool http_value_valid(struct slice s);
-bool http_host_valid(struct slice s);		/* host [":" port] */
+bool http_host_valid(struct slice s);		/* host [":" port], see above */
 /* Is token one of a comma-separated list? Case folded. */
 bool http_list_has(struct slice list, struct slice token);
 /* The standard reason phrase; "" if none. */

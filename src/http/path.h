@@ -16,7 +16,8 @@ enum http_path_result {
 	HTTP_PATH_NO_MEMORY,
 };
 
-#define HTTP_PATH_READINGS	4
+/* 3 ways with slashes, 2 with %2f, 3 with backslashes. */
+#define HTTP_PATH_READINGS	18
 
 struct http_path {
 	struct slice reading[HTTP_PATH_READINGS];	/* without query */
@@ -26,9 +27,10 @@ struct http_path {
 /*
  * target: origin form, query included or not, as received ("*" gives one
  * reading, "*"). If the path is already normal, reading[0] points into it and
- * nothing is allocated. Reading 0: escapes of separators kept, // kept.
- * 1: // merged. 2: %2f, %5c and \ are separators. 3: both. Equal readings
- * stand once.
+ * nothing is allocated. Reading 0: escapes of separators kept, // kept. The
+ * others, as far as the path gives reason for them: // merged before or after
+ * dot segments are resolved, times %2f a separator, times \ alone or with %5c
+ * a separator. Equal readings stand once.
  */
 enum http_path_result http_path_normalise(struct slice target, struct arena *a,
 					  struct http_path *out) MUST_CHECK;

@@ -1,0 +1,421 @@
+/*
+ * Names and values of fields, and editing a head. See head.h.
+ */
+#include <arpa/inet.h>
+
+#include "http/parse.h"
+#include "http/scan.h"
+
+#define ALL	(CHAR_TOKEN | CHAR_TEXT | CHAR_TARGET)
+#define WORD	(ALL | CHAR_NAME | CHAR_HOST | CHAR_UNRESERVED)
+
+const uint8_t http_char_class[256] = {
+	['\t'] = CHAR_TEXT,
+	[' '] = CHAR_TEXT,
+	['"'] = CHAR_TEXT | CHAR_TARGET,
+	['#'] = CHAR_TEXT | CHAR_TOKEN,
+	['%'] = ALL,
+	['!'] = ALL | CHAR_HOST, ['$'] = ALL | CHAR_HOST,
+	['&'] = ALL | CHAR_HOST, ['\''] = ALL | CHAR_HOST,
+	['*'] = ALL | CHAR_HOST, ['+'] = ALL | CHAR_HOST,
+	['('] = CHAR_TEXT | CHAR_TARGET | CHAR_HOST,
+	[')'] = CHAR_TEXT | CHAR_TARGET | CHAR_HOST,
+	[','] = CHAR_TEXT | CHAR_TARGET | CHAR_HOST,
+	[';'] = CHAR_TEXT | CHAR_TARGET | CHAR_HOST,
+	['='] = CHAR_TEXT | CHAR_TARGET | CHAR_HOST,
+	['-'] = WORD,
+	['.'] = ALL | CHAR_HOST | CHAR_UNRESERVED,
+	['_'] = ALL | CHAR_HOST | CHAR_UNRESERVED,
+	['~'] = ALL | CHAR_HOST | CHAR_UNRESERVED,
+	['/'] = CHAR_TEXT | CHAR_TARGET, [':'] = CHAR_TEXT | CHAR_TARGET,
+	['<'] = CHAR_TEXT | CHAR_TARGET, ['>'] = CHAR_TEXT | CHAR_TARGET,
+	['?'] = CHAR_TEXT | CHAR_TARGET, ['@'] = CHAR_TEXT | CHAR_TARGET,
+	['['] = CHAR_TEXT | CHAR_TARGET, ['\\'] = CHAR_TEXT | CHAR_TARGET,
+	[']'] = CHAR_TEXT | CHAR_TARGET, ['{'] = CHAR_TEXT | CHAR_TARGET,
+	['}'] = CHAR_TEXT | CHAR_TARGET,
+	['^'] = ALL, ['`'] = ALL, ['|'] = ALL,
+	['0' ... '9'] = WORD,
+	['A' ... 'Z'] = WORD,
+	['a' ... 'z'] = WORD,
+	[0x80 ... 0xff] = CHAR_TEXT,
+};
+
+/* ---- names to numbers ---------------------------------------------------- */
+
+/*
+ * A perfect hash over length, first and last letter (lower case). The
+ * multipliers were found by trying; a collision shows up as an initialiser
+ * that overrides another, and in the unit test.
+ */
+#define FIELD_SLOTS	128
+#define FIELD_HASH(n, first, last) \
+	(((n) + 14u * (unsigned char)(first) + 11u * (unsigned char)(last)) & \
+	 (FIELD_SLOTS - 1))
+
+#define FIELD_NAME_MAX	20
+
+struct field_slot {
+	uint8_t id;
+	uint8_t n;
+	char name[FIELD_NAME_MAX + 2];
+};
+
+#define F(id, first, last, text)					\
+	[FIELD_HASH(sizeof(text) - 1, first, last)] =			\
+		{ HTTP_FIELD_##id, sizeof(text) - 1, text }
+
+static const struct field_slot field_slots[FIELD_SLOTS] = {
+	F(CONNECTION, 'c', 'n', "connection"),
+	F(KEEP_ALIVE, 'k', 'e', "keep-alive"),
+	F(PROXY_CONNECTION, 'p', 'n', "proxy-connection"),
+	F(TE, 't', 'e', "te"),
+	F(TRAILER, 't', 'r', "trailer"),
+	F(TRANSFER_ENCODING, 't', 'g', "transfer-encoding"),
+	F(UPGRADE, 'u', 'e', "upgrade"),
+	F(CONTENT_LENGTH, 'c', 'h', "content-length"),
+	F(HOST, 'h', 't', "host"),
+	F(EXPECT, 'e', 't', "expect"),
+	F(VIA, 'v', 'a', "via"),
+	F(X_FORWARDED_FOR, 'x', 'r', "x-forwarded-for"),
+	F(X_FORWARDED_PROTO, 'x', 'o', "x-forwarded-proto"),
+	F(X_FORWARDED_HOST, 'x', 't', "x-forwarded-host"),
+	F(X_REQUEST_ID, 'x', 'd', "x-request-id"),
+	F(TRACEPARENT, 't', 't', "traceparent"),
+	F(RANGE, 'r', 'e', "range"),
+	F(ACCEPT, 'a', 't', "accept"),
+	F(ACCEPT_ENCODING, 'a', 'g', "accept-encoding"),
+	F(ACCEPT_LANGUAGE, 'a', 'e', "accept-language"),
+	F(USER_AGENT, 'u', 't', "user-agent"),
+	F(CONTENT_TYPE, 'c', 'e', "content-type"),
+	F(CONTENT_ENCODING, 'c', 'g', "content-encoding"),
+	F(COOKIE, 'c', 'e', "cookie"),
+	F(SET_COOKIE, 's', 'e', "set-cookie"),
+	F(AUTHORIZATION, 'a', 'n', "authorization"),
+	F(PROXY_AUTHENTICATE, 'p', 'e', "proxy-authenticate"),
+	F(PROXY_AUTHORIZATION, 'p', 'n', "proxy-authorization"),
+	F(WWW_AUTHENTICATE, 'w', 'e', "www-authenticate"),
+	F(LOCATION, 'l', 'n', "location"),
+	F(DATE, 'd', 'e', "date"),
+	F(SERVER, 's', 'r', "server"),
+	F(ETAG, 'e', 'g', "etag"),
+	F(CONTENT_MD5, 'c', '5', "content-md5"),
+	F(DIGEST, 'd', 't', "digest"),
+	F(ACCEPT_RANGES, 'a', 's', "accept-ranges"),
+	F(LAST_MODIFIED, 'l', 'd', "last-modified"),
+	F(CACHE_CONTROL, 'c', 'l', "cache-control"),
+	F(REFERER, 'r', 'r', "referer"),
+	F(ORIGIN, 'o', 'n', "origin"),
+	F(RETRY_AFTER, 'r', 'r', "retry-after"),
+	F(IF_MODIFIED_SINCE, 'i', 'e', "if-modified-since"),
+	F(IF_NONE_MATCH, 'i', 'h', "if-none-match"),
+};
+
+#undef F
+
+_Static_assert(HTTP_FIELD_N <= 64, "present is a bit mask");
+
+static inline uint64_t load8(const char *p)
+{
+	uint64_t x;
+	memcpy(&x, p, sizeof(x));
+	return x;
+}
+
+static inline uint32_t load4(const char *p)
+{
+	uint32_t x;
+	memcpy(&x, p, sizeof(x));
+	return x;
+}
+
+/*
+ * Compares with case folded by setting bit 5 of all bytes: right for letters,
+ * digits and '-', which is all that the table's names are made of.
+ */
+static inline bool eq_folded(const char *a, const char *b, size_t n)
+{
+	const uint64_t f8 = 0x2020202020202020ull;
+	const uint32_t f4 = 0x20202020u;
+
+	if (n >= 8) {
+		for (size_t i = 0; i + 8 < n; i += 8)
+			if ((load8(a + i) | f8) != load8(b + i))
+				return false;
+		return (load8(a + n - 8) | f8) == load8(b + n - 8);
+	}
+	if (n >= 4)
+		return (load4(a) | f4) == load4(b) &&
+		       (load4(a + n - 4) | f4) == load4(b + n - 4);
+	for (size_t i = 0; i < n; i++)
+		if ((a[i] | 0x20) != b[i])
+			return false;
+	return true;
+}
+
+enum http_field_id http_field_lookup_plain(const char *name, size_t n)
+{
+	const struct field_slot *s;
+
+	if (n < 2)
+		return HTTP_FIELD_OTHER;
+	s = &field_slots[FIELD_HASH((unsigned)n, name[0] | 0x20,
+				    name[n - 1] | 0x20)];
+	if (s->n != n || !eq_folded(name, s->name, n))
+		return HTTP_FIELD_OTHER;
+	return s->id;
+}
+
+enum http_field_id http_field_lookup(struct slice name)
+{
+	for (size_t i = 0; i < name.n; i++)
+		if (!char_is(name.p[i], CHAR_NAME))
+			return HTTP_FIELD_OTHER;
+	return http_field_lookup_plain(name.p, name.n);
+}
+
+enum http_method http_method_lookup(struct slice name)
+{
+#define M(text, id)						\
+	if (memcmp(name.p, text, sizeof(text) - 1) == 0)	\
+		return id
+	switch (name.n) {
+	case 3:
+		M("GET", HTTP_GET);
+		M("PUT", HTTP_PUT);
+		break;
+	case 4:
+		M("POST", HTTP_POST);
+		M("HEAD", HTTP_HEAD);
+		break;
+	case 5:
+		M("PATCH", HTTP_PATCH);
+		M("TRACE", HTTP_TRACE);
+		break;
+	case 6:
+		M("DELETE", HTTP_DELETE);
+		break;
+	case 7:
+		M("OPTIONS", HTTP_OPTIONS);
+		M("CONNECT", HTTP_CONNECT);
+		break;
+	}
+#undef M
+	return HTTP_OTHER;
+}
+
+bool http_method_idempotent(enum http_method m)
+{
+	switch (m) {
+	case HTTP_GET:
+	case HTTP_HEAD:
+	case HTTP_PUT:
+	case HTTP_DELETE:
+	case HTTP_OPTIONS:
+	case HTTP_TRACE:
+		return true;
+	case HTTP_OTHER:
+	case HTTP_POST:
+	case HTTP_CONNECT:
+	case HTTP_PATCH:
+	case HTTP_METHOD_N:
+		break;
+	}
+	return false;
+}
+
+/* ---- syntax of values ---------------------------------------------------- */
+
+static bool all_are(struct slice s, unsigned classes)
+{
+	for (size_t i = 0; i < s.n; i++)
+		if (!char_is(s.p[i], classes))
+			return false;
+	return true;
+}
+
+bool http_token_valid(struct slice s)
+{
+	return s.n > 0 && all_are(s, CHAR_TOKEN);
+}
+
+bool http_value_valid(struct slice s)
+{
+	unsigned high = 0;
+
+	if (s.n == 0)
+		return true;
+	return scan_text(s.p, s.p, s.p + s.n, &high) == s.p + s.n;
+}
+
+bool http_list_next(struct slice *list, struct slice *item)
+{
+	const char *p = list->p, *end, *start, *comma;
+
+	if (list->n == 0)
+		return false;
+	end = p + list->n;
+	while (p < end && (is_blank(*p) || *p == ','))
+		p++;
+	if (p == end)
+		return false;
+	start = p;
+	comma = memchr(p, ',', (size_t)(end - p));
+	p = comma ? comma : end;
+	*list = slice_of(p, (size_t)(end - p));
+	while (is_blank(p[-1]))
+		p--;
+	*item = slice_of(start, (size_t)(p - start));
+	return true;
+}
+
+bool http_list_has(struct slice list, struct slice token)
+{
+	struct slice item;
+
+	while (http_list_next(&list, &item))
+		if (slice_eq_icase(item, token))
+			return true;
+	return false;
+}
+
+size_t http_host_len(struct slice host)
+{
+	size_t i = host.n;
+
+	while (i > 0 && host.p[i - 1] >= '0' && host.p[i - 1] <= '9')
+		i--;
+	return i > 0 && host.p[i - 1] == ':' ? i - 1 : host.n;
+}
+
+static bool port_valid(struct slice s)
+{
+	unsigned port = 0;
+
+	if (s.n < 1 || s.n > 5)
+		return false;
+	for (size_t i = 0; i < s.n; i++) {
+		if (s.p[i] < '0' || s.p[i] > '9')
+			return false;
+		port = port * 10 + (unsigned)(s.p[i] - '0');
+	}
+	return port <= 65535;
+}
+
+/* "[" IPv6 "]"; no zone, no IPvFuture. */
+static bool ip6_literal_valid(struct slice s)
+{
+	char text[INET6_ADDRSTRLEN];
+	struct in6_addr addr;
+	size_t n = s.n - 2;
+
+	if (s.n < 4 || n >= sizeof(text) || s.p[s.n - 1] != ']')
+		return false;
+	memcpy(text, s.p + 1, n);
+	text[n] = '\0';
+	return !memchr(text, '\0', n) &&
+	       inet_pton(AF_INET6, text, &addr) == 1;
+}
+
+bool http_host_valid(struct slice s)
+{
+	size_t i = 0;
+
+	if (s.n == 0)
+		return false;
+	if (s.p[0] == '[') {
+		const char *close = memchr(s.p, ']', s.n);
+		if (!close)
+			return false;
+		i = (size_t)(close - s.p) + 1;
+		if (!ip6_literal_valid(slice_of(s.p, i)))
+			return false;
+	} else {
+		while (i < s.n && char_is(s.p[i], CHAR_HOST))
+			i++;
+	}
+	if (i == s.n)
+		return true;
+	return i > 0 && s.p[i] == ':' &&
+	       port_valid(slice_of(s.p + i + 1, s.n - i - 1));
+}
+
+/* ---- looking at and editing a head --------------------------------------- */
+
+struct field *http_head_find(const struct http_head *head,
+			     enum http_field_id id)
+{
+	if (!(head->present & FIELD_BIT(id)))
+		return NULL;
+	for (unsigned i = 0; i < head->n_fields; i++)
+		if (head->fields[i].id == id)
+			return &head->fields[i];
+	return NULL;
+}
+
+bool http_head_add_id(struct http_head *head, enum http_field_id id,
+		      struct slice name, struct slice value)
+{
+	unsigned high = 0, upper = 0;
+
+	if (head->n_fields >= head->cap_fields || name.n > UINT16_MAX ||
+	    value.n > UINT32_MAX)
+		return false;
+	for (size_t i = 0; i < name.n; i++)
+		upper |= name.p[i] >= 'A' && name.p[i] <= 'Z';
+	for (size_t i = 0; i < value.n; i++)
+		high |= value.p[i] & 0x80;
+	head->fields[head->n_fields++] = (struct field){
+		.name = name.p,
+		.value = value.p,
+		.value_len = (uint32_t)value.n,
+		.name_len = (uint16_t)name.n,
+		.id = (uint8_t)id,
+		.flags = (upper ? 0 : FIELD_LOWER) |
+			 (high ? FIELD_NON_ASCII : 0),
+	};
+	head->present |= FIELD_BIT(id);
+	return true;
+}
+
+bool http_head_add(struct http_head *head, struct slice name,
+		   struct slice value)
+{
+	return http_head_add_id(head, http_field_lookup(name), name, value);
+}
+
+unsigned http_head_remove_id(struct http_head *head, enum http_field_id id)
+{
+	unsigned kept = 0, removed;
+
+	if (!(head->present & FIELD_BIT(id)))
+		return 0;
+	for (unsigned i = 0; i < head->n_fields; i++)
+		if (head->fields[i].id != id)
+			head->fields[kept++] = head->fields[i];
+	removed = head->n_fields - kept;
+	head->n_fields = kept;
+	head->present &= ~FIELD_BIT(id);
+	return removed;
+}
+
+unsigned http_head_remove(struct http_head *head, struct slice name)
+{
+	enum http_field_id id = http_field_lookup(name);
+	unsigned kept = 0, removed;
+	uint64_t present = 0;
+
+	if (id != HTTP_FIELD_OTHER)
+		return http_head_remove_id(head, id);
+	for (unsigned i = 0; i < head->n_fields; i++) {
+		struct field *f = &head->fields[i];
+		if (f->id == HTTP_FIELD_OTHER &&
+		    slice_eq_icase(field_name(f), name))
+			continue;
+		present |= FIELD_BIT(f->id);
+		head->fields[kept++] = *f;
+	}
+	removed = head->n_fields - kept;
+	head->n_fields = kept;
+	head->present = present;
+	return removed;
+}

@@ -1,0 +1,446 @@
+/*
+ * The syntax of HTTP/1.x heads: start lines and field lines. See head.h.
+ *
+ * The first call for a head parses as far as the bytes go. If they don't reach
+ * to its end, later calls only look at what is new: each byte for controls,
+ * each line when it is complete. When the empty line has come, or a byte that
+ * cannot be right, all is parsed once more from the start, which also gives
+ * the answer. So a dripping peer costs three looks at each byte.
+ */
+#include "http/chunked.h"
+#include "http/parse.h"
+#include "http/scan.h"
+
+#define EMPTY_LINES_MAX	4
+
+enum parse_kind {
+	PARSE_REQUEST,
+	PARSE_RESPONSE,
+	PARSE_TRAILERS,
+};
+
+struct parse {
+	const char *base, *end;
+	const char *p;		/* what comes next */
+	const struct http_limits *limits;
+	struct http_head *head;
+	struct parse_seen seen;
+	enum parse_kind kind;
+};
+
+/* ---- start lines --------------------------------------------------------- */
+
+/* CR LF. */
+static inline enum http_parse parse_crlf(struct parse *s, enum http_parse fault)
+{
+	const char *p = s->p;
+
+	if (p == s->end)
+		return HTTP_PARSE_MORE;
+	if (*p != '\r')
+		return fault;
+	if (p + 1 == s->end)
+		return HTTP_PARSE_MORE;
+	if (p[1] != '\n')
+		return fault;
+	s->p = p + 2;
+	return HTTP_PARSE_OK;
+}
+
+static enum http_parse skip_empty_lines(struct parse *s)
+{
+	for (unsigned n = 0; s->p < s->end && *s->p == '\r'; n++) {
+		enum http_parse rc;
+
+		if (n == EMPTY_LINES_MAX)
+			return HTTP_PARSE_BAD_LINE;
+		rc = parse_crlf(s, HTTP_PARSE_BAD_LINE);
+		if (rc != HTTP_PARSE_OK)
+			return rc;
+	}
+	return HTTP_PARSE_OK;
+}
+
+/* "HTTP/1.0" or "HTTP/1.1" (RFC 9112, 2.3). */
+static enum http_parse parse_version(struct parse *s)
+{
+	static const char version[] = "HTTP/1.";
+	const char *p = s->p;
+	size_t n = (size_t)(s->end - p);
+
+	if (LIKELY(n >= 8 && memcmp(p, "HTTP/1.1", 8) == 0)) {
+		s->head->minor = 1;
+		s->p = p + 8;
+		return HTTP_PARSE_OK;
+	}
+	for (size_t i = 0; i < 8; i++) {
+		if (i == n)
+			return HTTP_PARSE_MORE;
+		if (i < 7 ? p[i] == version[i] : p[i] == '0' || p[i] == '1')
+			continue;
+		return i < 5 ? HTTP_PARSE_BAD_LINE : HTTP_PARSE_BAD_VERSION;
+	}
+	s->head->minor = (uint8_t)(p[7] - '0');
+	s->p = p + 8;
+	return HTTP_PARSE_OK;
+}
+
+/* scheme "://" authority [path] ["?" query] (RFC 9112, 3.2.2). */
+static enum http_parse split_absolute(struct http_head *h)
+{
+	static const struct slice http = { "http://", 7 };
+	static const struct slice https = { "https://", 8 };
+	struct slice t = h->target;
+	size_t i, n;
+
+	if (t.n > http.n && slice_eq_icase(slice_of(t.p, http.n), http)) {
+		i = http.n;
+	} else if (t.n > https.n &&
+		   slice_eq_icase(slice_of(t.p, https.n), https)) {
+		i = https.n;
+		h->scheme_https = true;
+	} else {
+		return HTTP_PARSE_BAD_TARGET;
+	}
+	for (n = i; n < t.n && t.p[n] != '/' && t.p[n] != '?'; n++)
+		;
+	h->target_form = HTTP_TARGET_ABSOLUTE;
+	h->host = slice_of(t.p + i, n - i);
+	if (!http_host_valid(h->host))
+		return HTTP_PARSE_BAD_TARGET;
+	if (n == t.n)
+		h->path = h->method_id == HTTP_OPTIONS ? SLICE("*") :
+							 SLICE("/");
+	else if (t.p[n] == '/')
+		h->path = slice_of(t.p + n, t.n - n);
+	else	/* its path would have to be made up */
+		return HTTP_PARSE_BAD_TARGET;
+	return HTTP_PARSE_OK;
+}
+
+/* The form of the target, and what it says (RFC 9112, 3.2). */
+static enum http_parse split_target(struct http_head *h)
+{
+	struct slice t = h->target;
+
+	if (UNLIKELY(h->method_id == HTTP_CONNECT)) {
+		if (!http_host_valid(t) || http_host_len(t) == t.n)
+			return HTTP_PARSE_BAD_TARGET;
+		h->target_form = HTTP_TARGET_AUTHORITY;
+		h->host = t;
+		h->path = slice_of(t.p, 0);
+		return HTTP_PARSE_OK;
+	}
+	if (LIKELY(t.p[0] == '/')) {
+		h->target_form = HTTP_TARGET_ORIGIN;
+		h->path = t;
+		return HTTP_PARSE_OK;
+	}
+	if (t.p[0] == '*') {
+		if (t.n != 1 || h->method_id != HTTP_OPTIONS)
+			return HTTP_PARSE_BAD_TARGET;
+		h->target_form = HTTP_TARGET_ASTERISK;
+		h->path = t;
+		return HTTP_PARSE_OK;
+	}
+	return split_absolute(h);
+}
+
+static enum http_parse parse_request_line(struct parse *s)
+{
+	struct http_head *h = s->head;
+	const char *p, *start;
+	enum http_parse rc;
+
+	rc = skip_empty_lines(s);
+	if (rc != HTTP_PARSE_OK)
+		return rc;
+	start = p = s->p;
+	while (p < s->end && char_is(*p, CHAR_TOKEN))
+		p++;
+	if (p == s->end)
+		return HTTP_PARSE_MORE;
+	if (*p != ' ' || p == start)
+		return HTTP_PARSE_BAD_LINE;
+	h->method = slice_of(start, (size_t)(p - start));
+	h->method_id = (uint8_t)http_method_lookup(h->method);
+
+	start = ++p;
+	p = scan_target(s->base, p, s->end);
+	h->target = slice_of(start, (size_t)(p - start));
+	if (h->target.n > s->limits->target_bytes)
+		return HTTP_PARSE_TARGET_TOO_LONG;
+	if (p == s->end)
+		return HTTP_PARSE_MORE;
+	if (*p != ' ')
+		return *p == '\r' || *p == '\n' ? HTTP_PARSE_BAD_LINE :
+						  HTTP_PARSE_BAD_TARGET;
+	if (h->target.n == 0)
+		return HTTP_PARSE_BAD_LINE;
+	rc = split_target(h);
+	if (rc != HTTP_PARSE_OK)
+		return rc;
+
+	s->p = p + 1;
+	rc = parse_version(s);
+	if (rc != HTTP_PARSE_OK)
+		return rc;
+	return parse_crlf(s, HTTP_PARSE_BAD_LINE);
+}
+
+/* HTTP-version SP 3DIGIT [SP [reason]] (RFC 9112, 4). */
+static enum http_parse parse_status_line(struct parse *s)
+{
+	struct http_head *h = s->head;
+	enum http_parse rc = parse_version(s);
+	const char *p = s->p;
+	unsigned status = 0, high = 0;
+
+	if (rc != HTTP_PARSE_OK)
+		return rc;
+	for (unsigned i = 0; i < 4; i++, p++) {
+		if (p == s->end)
+			return HTTP_PARSE_MORE;
+		if (i == 0 ? *p != ' ' :
+		    *p < (i == 1 ? '1' : '0') || *p > (i == 1 ? '5' : '9'))
+			return HTTP_PARSE_BAD_LINE;
+		if (i)
+			status = status * 10 + (unsigned)(*p - '0');
+	}
+	h->status = (uint16_t)status;
+	h->reason = slice_of(p, 0);
+	if (p < s->end && *p == ' ') {
+		const char *start = ++p;
+		p = scan_text(s->base, p, s->end, &high);
+		h->reason = slice_of(start, (size_t)(p - start));
+	}
+	s->p = p;
+	return parse_crlf(s, HTTP_PARSE_BAD_LINE);
+}
+
+/* ---- field lines --------------------------------------------------------- */
+
+/*
+ * One field line (RFC 9112, 5), from s->p on: moves s->p behind it and fills
+ * in *f. A line that begins with a blank (obs-fold) has no name, hence is a
+ * fault, as is a blank before the colon.
+ */
+static inline enum http_parse parse_field(struct parse *s, struct field *f)
+{
+	const char *name = s->p, *end = s->end, *value, *p;
+	unsigned upper = 0, high = 0;
+	size_t n;
+
+	p = scan_name(s->base, name, end, &upper);
+	if (p < end && UNLIKELY(*p != ':')) {
+		for (; p < end && char_is(*p, CHAR_TOKEN); p++)
+			upper |= *p >= 'A' && *p <= 'Z';
+		n = (size_t)(p - name);
+		f->id = HTTP_FIELD_OTHER;
+	} else {
+		n = (size_t)(p - name);
+		f->id = (uint8_t)http_field_lookup_plain(name, n);
+	}
+	if (UNLIKELY(n > UINT16_MAX))
+		return HTTP_PARSE_TOO_LARGE;
+	if (p == end)
+		return HTTP_PARSE_MORE;
+	if (*p != ':' || n == 0)
+		return HTTP_PARSE_BAD_FIELD;
+	p++;
+	f->flags = p < end && *p == ' ' ? FIELD_LINE : 0;
+	while (p < end && is_blank(*p))
+		p++;
+	value = p;
+	p = scan_text(s->base, p, end, &high);
+	s->p = p;
+	if (UNLIKELY(end - p < 2 || p[0] != '\r' || p[1] != '\n'))
+		return parse_crlf(s, HTTP_PARSE_BAD_FIELD);
+	s->p = p + 2;
+	if (value != name + n + 2)
+		f->flags = 0;
+	while (p > value && UNLIKELY(is_blank(p[-1]))) {
+		f->flags = 0;
+		p--;
+	}
+	f->name = name;
+	f->name_len = (uint16_t)n;
+	f->value = value;
+	f->value_len = (uint32_t)(p - value);
+	f->flags |= (uint8_t)((upper ? 0 : FIELD_LOWER) |
+			      (high ? FIELD_NON_ASCII : 0));
+	return HTTP_PARSE_OK;
+}
+
+/*
+ * All field lines and the empty line. Too many are told only at the end, so
+ * that the answer does not depend on how the bytes were split.
+ */
+static enum http_parse parse_fields(struct parse *s)
+{
+	struct http_head *h = s->head;
+	unsigned room = h->cap_fields < s->limits->headers ?
+			h->cap_fields : s->limits->headers;
+	unsigned n = 0;
+
+	for (;;) {
+		struct field spare, *f = n < room ? &h->fields[n] : &spare;
+		enum http_parse rc;
+		uint64_t bit;
+
+		if (s->p < s->end && *s->p == '\r')
+			break;
+		rc = parse_field(s, f);
+		if (UNLIKELY(rc != HTTP_PARSE_OK))
+			return rc;
+		bit = FIELD_BIT(f->id);
+		s->seen.twice |= s->seen.once & bit;
+		s->seen.once |= bit;
+		n++;
+	}
+	h->n_fields = n < room ? n : room;
+	h->present = s->seen.once;
+	if (n > room) {
+		enum http_parse rc = parse_crlf(s, HTTP_PARSE_BAD_FIELD);
+		return rc == HTTP_PARSE_OK ? HTTP_PARSE_TOO_LARGE : rc;
+	}
+	return parse_crlf(s, HTTP_PARSE_BAD_FIELD);
+}
+
+static enum http_parse parse_lines(struct parse *s)
+{
+	enum http_parse rc = HTTP_PARSE_OK;
+
+	switch (s->kind) {
+	case PARSE_REQUEST:
+		rc = parse_request_line(s);
+		break;
+	case PARSE_RESPONSE:
+		rc = parse_status_line(s);
+		break;
+	case PARSE_TRAILERS:
+		break;
+	}
+	return rc == HTTP_PARSE_OK ? parse_fields(s) : rc;
+}
+
+/* ---- coming back with more bytes ----------------------------------------- */
+
+/* Is [base, line) nothing but empty lines? Then line is the start line. */
+static bool is_first_line(const struct parse *s, const char *line)
+{
+	if (s->kind == PARSE_TRAILERS || line - s->base > 2 * EMPTY_LINES_MAX)
+		return false;
+	for (const char *p = s->base; p < line; p++)
+		if (*p != '\r' && *p != '\n')
+			return false;
+	return true;
+}
+
+/*
+ * Looks at the bytes from `from` on, all before having been looked at. True if
+ * it is time to parse the whole: the head is complete, or has a fault.
+ */
+static bool look_at_new(struct parse *s, const char *from)
+{
+	unsigned high = 0;
+
+	if (from[-1] == '\r')
+		from--;
+	for (;;) {
+		const char *cr = scan_text(s->base, from, s->end, &high);
+		const char *lf, *line;
+		struct field f;
+
+		if (cr == s->end || (*cr == '\r' && cr + 1 == s->end))
+			return false;
+		if (cr[0] != '\r' || cr[1] != '\n')
+			return true;
+		lf = memrchr(s->base, '\n', (size_t)(cr - s->base));
+		line = lf ? lf + 1 : s->base;
+		if (line == cr || is_first_line(s, line))
+			return true;
+		s->p = line;
+		if (parse_field(s, &f) != HTTP_PARSE_OK)
+			return true;
+		from = cr + 2;
+	}
+}
+
+static void clear_head(struct http_head *head)
+{
+	struct field *fields = head->fields;
+	unsigned cap = head->cap_fields;
+
+	memset(head, 0, sizeof(*head));
+	head->fields = fields;
+	head->cap_fields = cap;
+}
+
+static inline enum http_parse parse_head(struct parse *s, const char *buf,
+					 size_t len, uint32_t *scanned)
+{
+	size_t max = min_size(len, s->limits->header_bytes);
+	bool full = max == s->limits->header_bytes;
+	enum http_parse rc;
+
+	clear_head(s->head);
+	if (max == 0)
+		return full ? HTTP_PARSE_TOO_LARGE : HTTP_PARSE_MORE;
+	s->base = s->p = buf;
+	s->end = buf + max;
+	if (*scanned && !full && *scanned <= max &&
+	    !look_at_new(s, buf + *scanned)) {
+		*scanned = (uint32_t)max;
+		return HTTP_PARSE_MORE;
+	}
+	s->p = buf;
+	rc = parse_lines(s);
+	*scanned = rc == HTTP_PARSE_MORE ? (uint32_t)max : 0;
+	if (rc == HTTP_PARSE_MORE && full)
+		return HTTP_PARSE_TOO_LARGE;
+	s->head->head_bytes = (uint32_t)(s->p - buf);
+	return rc;
+}
+
+enum http_parse http_parse_request(const char *buf, size_t len,
+				   const struct http_limits *limits,
+				   uint32_t *scanned, struct http_head *head)
+{
+	struct parse s = {
+		.limits = limits, .head = head, .kind = PARSE_REQUEST,
+	};
+	enum http_parse rc = parse_head(&s, buf, len, scanned);
+
+	return rc == HTTP_PARSE_OK ? http_settle_request(head, &s.seen) : rc;
+}
+
+enum http_parse http_parse_response(const char *buf, size_t len,
+				    const struct http_limits *limits,
+				    uint32_t *scanned,
+				    enum http_method request_method,
+				    struct http_head *head)
+{
+	struct parse s = {
+		.limits = limits, .head = head, .kind = PARSE_RESPONSE,
+	};
+	enum http_parse rc = parse_head(&s, buf, len, scanned);
+
+	return rc == HTTP_PARSE_OK ?
+	       http_settle_response(head, &s.seen, request_method) : rc;
+}
+
+enum http_parse http_parse_trailers(const char *buf, size_t len,
+				    const struct http_limits *limits,
+				    uint32_t *scanned,
+				    struct http_head *trailers)
+{
+	struct parse s = {
+		.limits = limits, .head = trailers, .kind = PARSE_TRAILERS,
+	};
+	enum http_parse rc = parse_head(&s, buf, len, scanned);
+
+	if (rc == HTTP_PARSE_OK)
+		http_settle_trailers(trailers);
+	return rc;
+}

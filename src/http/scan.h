@@ -1,0 +1,183 @@
+/*
+ * Finding the end of names, values and targets, sixteen bytes at a time where
+ * SSE2 is there. Private to http/. No function reads outside [base, end).
+ */
+#ifndef HTTP_SCAN_H
+#define HTTP_SCAN_H
+
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
+#include "base/slice.h"
+
+/* Classes of bytes; a byte may be of several. */
+enum {
+	CHAR_TOKEN	= 1 << 0,	/* tchar, RFC 9110 5.6.2 */
+	CHAR_NAME	= 1 << 1,	/* letter, digit, '-' */
+	CHAR_TEXT	= 1 << 2,	/* may stand in a field value */
+	CHAR_TARGET	= 1 << 3,	/* may stand in a request target */
+	CHAR_HOST	= 1 << 4,	/* reg-name but for escapes */
+	CHAR_UNRESERVED	= 1 << 5,	/* RFC 3986, 2.3 */
+};
+
+extern const uint8_t http_char_class[256];
+
+static inline bool char_is(char c, unsigned classes)
+{
+	return http_char_class[(unsigned char)c] & classes;
+}
+
+/* -1 if not a hex digit. */
+static inline int hex_value(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	c |= 0x20;
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+static inline bool is_blank(char c)
+{
+	return c == ' ' || c == '\t';
+}
+
+#ifdef __SSE2__
+
+/*
+ * The next up to sixteen bytes, *n of them. Near the end the last sixteen
+ * bytes are loaded instead, to be shifted by *shift; false if there are not
+ * even that many from base on.
+ */
+static inline bool scan_load(const char *base, const char *p, const char *end,
+			     __m128i *v, unsigned *shift)
+{
+	if (LIKELY(end - p >= 16)) {
+		*v = _mm_loadu_si128((const __m128i *)p);
+		*shift = 0;
+		return true;
+	}
+	if (end - base < 16)
+		return false;
+	*v = _mm_loadu_si128((const __m128i *)(end - 16));
+	*shift = 16 - (unsigned)(end - p);
+	return true;
+}
+
+/* Bytes that end a value: controls but HTAB, and DEL. */
+static inline unsigned scan_text_stops(__m128i v)
+{
+	__m128i low = _mm_cmplt_epi8(v, _mm_set1_epi8(0x20));
+	__m128i tab = _mm_cmpeq_epi8(v, _mm_set1_epi8('\t'));
+	__m128i del = _mm_cmpeq_epi8(v, _mm_set1_epi8(0x7f));
+	/* Bytes from 0x80 on are negative, hence low as well. */
+	__m128i stop = _mm_or_si128(_mm_andnot_si128(tab, low), del);
+	return (unsigned)_mm_movemask_epi8(_mm_andnot_si128(
+		_mm_cmplt_epi8(v, _mm_setzero_si128()), stop));
+}
+
+static inline unsigned scan_target_stops(__m128i v)
+{
+	__m128i low = _mm_cmplt_epi8(v, _mm_set1_epi8(0x21));
+	__m128i del = _mm_cmpeq_epi8(v, _mm_set1_epi8(0x7f));
+	__m128i hash = _mm_cmpeq_epi8(v, _mm_set1_epi8('#'));
+	return (unsigned)_mm_movemask_epi8(
+		_mm_or_si128(low, _mm_or_si128(del, hash)));
+}
+
+/* 0xff where first <= byte <= first + span. */
+static inline __m128i scan_range(__m128i v, char first, char span)
+{
+	__m128i x = _mm_sub_epi8(v, _mm_set1_epi8(first));
+	return _mm_cmpeq_epi8(_mm_min_epu8(x, _mm_set1_epi8(span)), x);
+}
+
+static inline unsigned scan_name_stops(__m128i v)
+{
+	__m128i alpha = scan_range(_mm_or_si128(v, _mm_set1_epi8(0x20)),
+				   'a', 25);
+	__m128i digit = scan_range(v, '0', 9);
+	__m128i dash = _mm_cmpeq_epi8(v, _mm_set1_epi8('-'));
+	unsigned ok = (unsigned)_mm_movemask_epi8(
+		_mm_or_si128(alpha, _mm_or_si128(digit, dash)));
+	return ok ^ 0xffff;
+}
+
+#endif
+
+/*
+ * First byte from p on that cannot stand in a field value, or end. *high gets
+ * a bit set if there is a byte of 0x80 or above before it.
+ */
+static inline const char *scan_text(const char *base, const char *p,
+				    const char *end, unsigned *high)
+{
+#ifdef __SSE2__
+	__m128i v;
+	unsigned shift;
+
+	while (p < end && scan_load(base, p, end, &v, &shift)) {
+		unsigned stop = scan_text_stops(v) >> shift;
+		unsigned hi = (unsigned)_mm_movemask_epi8(v) >> shift;
+		if (stop) {
+			*high |= hi & ((stop & -stop) - 1);
+			return p + __builtin_ctz(stop);
+		}
+		*high |= hi;
+		p += 16 - shift;
+	}
+#endif
+	while (p < end && char_is(*p, CHAR_TEXT))
+		*high |= *p++ & 0x80;
+	return p;
+}
+
+/* First byte from p on that cannot stand in a request target, or end. */
+static inline const char *scan_target(const char *base, const char *p,
+				      const char *end)
+{
+#ifdef __SSE2__
+	__m128i v;
+	unsigned shift;
+
+	while (p < end && scan_load(base, p, end, &v, &shift)) {
+		unsigned stop = scan_target_stops(v) >> shift;
+		if (stop)
+			return p + __builtin_ctz(stop);
+		p += 16 - shift;
+	}
+#endif
+	while (p < end && char_is(*p, CHAR_TARGET))
+		p++;
+	return p;
+}
+
+/*
+ * First byte from p on that is not a letter, digit or '-', or end. *upper gets
+ * a bit set if there is an upper-case letter before it.
+ */
+static inline const char *scan_name(const char *base, const char *p,
+				    const char *end, unsigned *upper)
+{
+#ifdef __SSE2__
+	__m128i v;
+	unsigned shift;
+
+	while (p < end && scan_load(base, p, end, &v, &shift)) {
+		unsigned stop = scan_name_stops(v) >> shift;
+		unsigned up = (unsigned)_mm_movemask_epi8(
+			scan_range(v, 'A', 25)) >> shift;
+		if (stop) {
+			*upper |= up & ((stop & -stop) - 1);
+			return p + __builtin_ctz(stop);
+		}
+		*upper |= up;
+		p += 16 - shift;
+	}
+#endif
+	for (; p < end && char_is(*p, CHAR_NAME); p++)
+		*upper |= *p >= 'A' && *p <= 'Z';
+	return p;
+}
+
+#endif
