@@ -54,7 +54,8 @@ struct h1_events {
 	/* SERVER: the first byte of a request has come. The owner may set
 	 * conn->settings and source/sink events here. */
 	void (*on_begin)(struct h1_conn *conn);
-	/* See above. why: MESSAGE_EOF for an orderly end. */
+	/* See above. why: MESSAGE_EOF for an orderly end, MESSAGE_MALFORMED for
+	 * bytes that a CLIENT connection got while IDLE. */
 	void (*on_close)(struct h1_conn *conn, enum message_fault why);
 	/* CLIENT, opened by h1_connect(): 0 or -errno. */
 	void (*on_connect)(struct h1_conn *conn, int error);
@@ -67,9 +68,14 @@ struct h1_conn {
 	const struct h1_events *events;
 	const struct h1_settings *settings;	/* owner's; see on_begin */
 	struct deadline read_deadline, send_deadline;
-	struct http_chunked chunked;
-	uint64_t body_left;		/* with HTTP_BODY_LENGTH */
+	struct task task;		/* what must not be told from inside */
+	union {				/* of the message being read */
+		struct http_chunked chunked;
+		uint64_t body_left;	/* with HTTP_BODY_LENGTH; in LINGER */
+	};
+	uint64_t write_left;		/* with HTTP_BODY_LENGTH */
 	uint32_t scanned;		/* of the head being read */
+	uint32_t send_mark;		/* bytes_out when last looked at */
 	uint8_t role, state;
 	uint8_t read_state;		/* private to h1/ */
 	uint8_t read_framing;		/* enum http_framing of the message read */
@@ -77,8 +83,16 @@ struct h1_conn {
 	uint8_t write_framing;
 	uint8_t request_method;		/* enum http_method of this pair */
 	uint8_t peer_minor;		/* HTTP/1.<minor> of the peer's head */
+	uint8_t send_stalls;		/* looks in a row without progress */
+	uint8_t pending_why;		/* enum message_fault of the task */
 	bool peer_keep_alive : 1, keep_alive : 1, upgraded : 1,
-	     request_done : 1, response_done : 1, waiting_room : 1;
+	     request_done : 1, response_done : 1, waiting_room : 1,
+	     /* A byte of the message that is read (or awaited) has come. */
+	     got_bytes : 1,
+	     /* Private. */
+	     source_paused : 1, late : 1, draining : 1, aborted : 1,
+	     read_pending : 1, fail_pending : 1, flush_pending : 1,
+	     close_pending : 1;
 };
 
 /* Takes over an accepted descriptor; IDLE. False: no room; fd is closed. */
@@ -105,7 +119,7 @@ void h1_next(struct h1_conn *conn);
 bool h1_reusable(const struct h1_conn *conn);
 /* SERVER: ends after what is queued: half-close, then reads and drops up to
  * 64 KiB for at most 2 s, so that the peer gets to read the answer
- * (RFC 9112, 9.6). on_close() follows. */
+ * (RFC 9112, 9.6). on_close() follows, never from inside. */
 void h1_linger(struct h1_conn *conn);
 /* SERVER: no keep-alive after the present message; closes if IDLE (on_close
  * follows as a task). */
@@ -115,7 +129,8 @@ void h1_close(struct h1_conn *conn, bool hard);
 /*
  * After a 101 was read and written on both sides: stops all HTTP on the
  * connection. The caller takes over conn->stream (stream_set_events) with what
- * is buffered in it, and later calls h1_close().
+ * is buffered in it, and later calls h1_close(). Reading is on: on_read() of
+ * the events set in the same callback follows if something is buffered.
  */
 void h1_detach(struct h1_conn *conn);
 /* SERVER: writes "100 Continue" now, if no response head was written yet. */
