@@ -34,6 +34,7 @@ struct loop {
 	struct timefmt_cache time_cache;
 	char http_date[TIMEFMT_HTTP_DATE + 1];	/* for the second of wall_us */
 	struct cds_list_head tasks;
+	struct cds_list_head later;	/* tasks of the next turn */
 	struct cds_list_head flushes;
 	struct cds_list_head reaps;
 };
@@ -66,7 +67,9 @@ struct watch {
 	watch_fn *fn;
 	struct loop *loop;
 	int fd;
-	int on;
+	uint8_t on;
+	uint8_t quiet;	/* by watch_start_quiet() */
+	uint8_t write;	/* watch_want_write() is on */
 	/* struct event of libevent, or the twin's. */
 	unsigned char impl[128] __attribute__((aligned(8)));
 };
@@ -77,6 +80,16 @@ struct watch {
  */
 bool watch_start(struct loop *loop, struct watch *w, int fd, watch_fn *fn)
 	MUST_CHECK;
+/*
+ * As watch_start(), but writability is told only while watch_want_write() is
+ * on. For Unix sockets: theirs changes with every message that the peer takes,
+ * and each change would wake us for nothing.
+ */
+bool watch_start_quiet(struct loop *loop, struct watch *w, int fd,
+		       watch_fn *fn) MUST_CHECK;
+/* Only has an effect on a quiet watch. On: told at once if it is writable
+ * already. False: the system has no room; nothing has changed. */
+bool watch_want_write(struct watch *w, bool on) MUST_CHECK;
 /* Listening sockets: level-triggered, reading only. */
 bool watch_start_listener(struct loop *loop, struct watch *w, int fd,
 			  watch_fn *fn) MUST_CHECK;
@@ -118,10 +131,13 @@ struct task {
 	task_fn *fn;
 };
 
-/* Once, later in this turn (or the next, if the tasks are running already and
- * it was put there by one). Again while queued: no effect. */
+/* Once, later in this turn; or in the next, if tasks have been putting tasks
+ * there for too long. Again while queued: no effect. */
 void loop_defer(struct loop *loop, struct task *t, task_fn *fn);
-/* After all tasks: the time to write what gathered in this turn. */
+/* In the next turn, which does not wait: for work that has had its share. */
+void loop_defer_next(struct loop *loop, struct task *t, task_fn *fn);
+/* After all tasks: the time to write what gathered in this turn. Tasks and
+ * flushes that it puts there still run in this turn. */
 void loop_defer_flush(struct loop *loop, struct task *t, task_fn *fn);
 /* At the very end of the turn: the one place where an object is freed. */
 void loop_defer_reap(struct loop *loop, struct task *t, task_fn *fn);

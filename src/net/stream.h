@@ -12,10 +12,15 @@
  * not take stays queued and goes when it is writable again.
  *
  * States: CONNECTING -> OPEN -> CLOSED. The reading and the writing half fail
- * or end on their own (read_end, write_error).
+ * or end on their own (read_end, write_failed).
  *
- * Callbacks may call anything here, stream_close() too. They never come from
- * inside a call of the owner's.
+ * Callbacks may call anything here, stream_close() too, and stream_open() or
+ * stream_connect() again after it. They never come from inside a call of the
+ * owner's. One that is NULL is not called.
+ *
+ * Back-pressure: what the owner leaves in stream_data() stays there. When the
+ * block is full of it, reading stops until some is consumed or stream_need()
+ * makes room.
  */
 #ifndef NET_STREAM_H
 #define NET_STREAM_H
@@ -51,11 +56,18 @@ struct stream_events {
 	/*
 	 * New bytes stand in stream_data(), or the reading half has ended
 	 * (s->read_end), or both. Not called while reading is paused, except
-	 * that a peer's hang-up is always told.
+	 * that a peer's hang-up is always told, once: then s->hup is set,
+	 * nothing is new in stream_data(), and read_end is STREAM_READING as
+	 * long as the kernel may have bytes that were not read. If s->error
+	 * is set as well, the peer has not just closed but reset.
 	 */
 	void (*on_read)(struct stream *s);
-	/* The out-queue was above low_water and has fallen to it or below, or
-	 * is empty: more may be written. */
+	/*
+	 * More may be written. Told after a flush when the out-queue had been
+	 * above STREAM_LOW_WATER and is now at it or below; and when it is
+	 * empty after the socket had not taken all of it at once. Not told by
+	 * a flush that starts below and sends everything.
+	 */
 	void (*on_room)(struct stream *s);
 	/* Writing has failed (s->error); the queue was dropped. Told once. */
 	void (*on_write_error)(struct stream *s);
@@ -77,6 +89,13 @@ struct stream {
 	bool readable : 1, writable : 1, hup : 1, paused : 1, want_write : 1,
 	     write_failed : 1, shut : 1, shutdown_after_flush : 1,
 	     big_reads : 1, told_full : 1;
+	/* stream.c's own: reading waits for room in the block; the kernel may
+	 * hide an error behind bytes that were read; the last flush left
+	 * bytes; callbacks that are due. */
+	bool blocked : 1, suspect : 1, backlog : 1, hup_told : 1,
+	     owed_connect : 1, owed_read : 1, owed_room : 1,
+	     owed_write_error : 1;
+	struct deadline check;	/* a look at a stream that has gone quiet */
 	uint64_t last_send_us;	/* loop time of the last byte the socket took */
 	uint64_t bytes_in, bytes_out;
 };
@@ -121,10 +140,12 @@ static inline void stream_big_reads(struct stream *s, bool on)
 	s->big_reads = on;
 }
 
-/* Stops on_read(); the kernel's buffer then fills and slows the peer. */
+/* Stops on_read(); the kernel's buffer then fills and slows the peer. A hang-up
+ * that was seen and not yet told is still told. */
 void stream_pause(struct stream *s);
-/* Goes on, with what is buffered first: on_read() comes as a task of this
- * turn, never from inside. */
+/* Goes on, with what is buffered first: if anything is, or the reading half
+ * has ended, on_read() comes as a task of this turn, never from inside. May be
+ * called on a stream that is not paused, to be told again. */
 void stream_resume(struct stream *s);
 /*
  * Reads once more now, for one who is about to declare a time-out. True if
