@@ -117,8 +117,10 @@ struct agent_call {
 	struct cds_list_head node;	/* in the agent's queue */
 	struct deadline deadline;
 	struct task task;		/* failure told later in the turn */
-	uint64_t queued_us, sent_us;
+	struct link *link;		/* while SENT */
+	uint64_t queued_us, sent_us;	/* sent_us 0: it never was */
 	uint32_t slot;			/* in the link's FIFO */
+	uint32_t timeout_ms;
 	uint8_t state;			/* enum call_state */
 	uint8_t timeout_cause;
 	uint8_t fail_cause;

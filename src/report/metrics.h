@@ -105,6 +105,10 @@ struct agent_metrics {
 	struct counter held_bytes;				  /* gauge */
 	struct histogram event_us[EVENT_N];
 	struct histogram queue_us;
+	/* Failures told before their event was sent; they are in failures[]
+	 * too. So, for heads and chunks: events = decisions + (failures -
+	 * unsent) + abandoned + in flight. */
+	struct counter unsent;
 };
 
 enum metrics_kind {

@@ -1,0 +1,567 @@
+/*
+ * Sessions and calls: choosing a link, sending, waiting, giving up.
+ *
+ * A call:	IDLE -> QUEUED -> SENT -> IDLE (on_reply)
+ *		   \-> FAILED <-----/      (its task tells, then IDLE)
+ *
+ * What is counted: an event when it is encoded onto a link; a decision or a
+ * failure when it is told; `abandoned` when an event that was sent is
+ * withdrawn; `unsent` besides when a failure is told of an event that never
+ * went out. So, for heads and chunks,
+ *	events = decisions + (failures - unsent) + abandoned + in flight
+ * and each failure is told to one who makes it a bypass or a deny.
+ */
+#include "agent/internal.h"
+#include "base/mem.h"
+
+#define LATE_MAX	1024u
+
+static void call_done(struct agent_call *call)
+{
+	call->state = CALL_IDLE;
+}
+
+/* ---- failing ---------------------------------------------------------------- */
+
+static void call_tell_failure(struct task *t)
+{
+	struct agent_call *call = container_of(t, struct agent_call, task);
+	struct agent_session *s = call->session;
+	struct agent_metrics *m = agent_local(s->agent, s->loop)->metrics;
+	uint64_t now = loop_clock_us(s->loop);
+	struct agent_reply reply = {
+		.cause = (enum cause)call->fail_cause,
+		.us = now - call->queued_us,
+		.queue_us = (call->sent_us ? call->sent_us : now) -
+			    call->queued_us,
+		.text = call->fail_text,
+	};
+
+	counter_inc(&m->failures[call->fail_cause]);
+	if (call->sent_us)
+		counter_dec(&m->in_flight);
+	else
+		counter_inc(&m->unsent);
+	call_done(call);
+	call->on_reply(call, &reply);
+}
+
+void call_fail(struct agent_call *call, enum cause cause, const char *text)
+{
+	deadline_stop(&call->deadline);
+	if (list_linked(&call->task.node))
+		task_cancel(&call->task);
+	call->state = CALL_FAILED;
+	call->fail_cause = (uint8_t)cause;
+	call->fail_text = text;
+	loop_defer(call->session->loop, &call->task, call_tell_failure);
+}
+
+/* ---- waiting ---------------------------------------------------------------- */
+
+static void call_wait(struct agent_local *l, struct agent_call *call,
+		      struct cds_list_head *list)
+{
+	if (l->n_queued >= l->agent->config.queue) {
+		call_fail(call, CAUSE_OVERLOAD, "the agent's queue is full");
+		return;
+	}
+	cds_list_add_tail(&call->node, list);
+	call->state = CALL_QUEUED;
+	l->n_queued++;
+	counter_inc(&l->metrics->queued);
+}
+
+static void call_unqueue(struct agent_local *l, struct agent_call *call)
+{
+	list_take(&call->node);
+	l->n_queued--;
+	counter_dec(&l->metrics->queued);
+}
+
+void local_fail_queue(struct agent_local *l, enum cause cause,
+		      const char *text)
+{
+	struct agent_call *call, *tmp;
+
+	cds_list_for_each_entry_safe(call, tmp, &l->queue, node) {
+		call_unqueue(l, call);
+		call_fail(call, cause, text);
+	}
+}
+
+void link_drop_sessions(struct link *link)
+{
+	struct agent_local *l = link->local;
+	struct agent_call *call, *tmp;
+	struct agent_session *s, *stmp;
+	struct late_complete *late, *ltmp;
+
+	cds_list_for_each_entry_safe(call, tmp, &link->waiting, node) {
+		call_unqueue(l, call);
+		call_fail(call, CAUSE_CLOSED, "the link was lost");
+	}
+	cds_list_for_each_entry_safe(s, stmp, &link->sessions, node) {
+		list_take(&s->node);
+		s->link = NULL;
+		s->lost = true;
+		l->n_sessions--;
+	}
+	cds_list_for_each_entry_safe(late, ltmp, &link->late, node) {
+		cds_list_del(&late->node);
+		mem_free(late);
+	}
+	link->n_late = 0;
+}
+
+/* ---- sending ---------------------------------------------------------------- */
+
+static bool link_has_room(const struct link *link)
+{
+	return link->fifo.n < link->depth;
+}
+
+/*
+ * The least loaded of the links that have room; of equals, the next in turn. A
+ * stalled one only if no other has room.
+ */
+static struct link *local_pick_link(struct agent_local *l)
+{
+	struct link *best = NULL, *stalled = NULL;
+	unsigned n = l->n_up, i = l->next_up;
+
+	for (unsigned k = 0; k < n; k++) {
+		struct link *link;
+
+		if (i >= n)
+			i = 0;
+		link = l->up[i++];
+		if (!link_has_room(link))
+			continue;
+		if (UNLIKELY(link->stalled)) {
+			if (!stalled || link->fifo.n < stalled->fifo.n)
+				stalled = link;
+		} else if (!best || link->fifo.n < best->fifo.n) {
+			best = link;
+			if (link->fifo.n == 0)
+				break;
+		}
+	}
+	if (UNLIKELY(!best))
+		best = stalled;
+	if (best)
+		l->next_up = best->up_index + 1;
+	return best;
+}
+
+static uint32_t saturated_ms(uint64_t us)
+{
+	uint64_t ms = us / 1000;
+
+	return ms > 600000 ? 600000 : (uint32_t)ms;
+}
+
+static void session_pin(struct agent_session *s, struct link *link)
+{
+	s->link = link;
+	s->head_given = true;
+	cds_list_add_tail(&s->node, &link->sessions);
+	link->local->n_sessions++;
+}
+
+static const char *const encode_fault_text[] = {
+	[WIRE_OK] = "",
+	[WIRE_NO_MEMORY] = "out of memory",
+	[WIRE_TOO_LARGE] = "the event is too large for a frame",
+};
+
+/* Encodes call's event onto link. The call may fail, by its task. */
+static void call_send(struct agent_call *call, struct link *link)
+{
+	struct agent_local *l = link->local;
+	const struct event *ev = call->event;
+	struct agent_session *s = call->session;
+	enum wire_result result = WIRE_NO_MEMORY;
+	unsigned transcoded = 0;
+	struct entry *e;
+
+	if (LIKELY(fifo_reserve(&link->fifo)))
+		result = wire_encode_event(&link->stream.out, &link->format,
+					   ev, &transcoded);
+	if (UNLIKELY(result != WIRE_OK)) {
+		call_fail(call, result == WIRE_TOO_LARGE ? CAUSE_TOO_LARGE :
+			  CAUSE_OVERLOAD, encode_fault_text[result]);
+		return;
+	}
+	stream_flush_later(&link->stream);
+	call->slot = link->fifo.tail;
+	e = fifo_push(&link->fifo);
+	e->owner = call;
+	memcpy(e->id, ev->meta->correlation_id, EVENT_ID_LEN);
+	e->timeout_ms = call->timeout_ms;
+	e->chunk_index = ev->type == EVENT_REQUEST_CHUNK ||
+			 ev->type == EVENT_RESPONSE_CHUNK ?
+			 ev->chunk.index : 0;
+	e->probe = 0;
+	e->type = (uint8_t)ev->type;
+	e->flags = 0;
+	link_watch_entries(link);
+	call->state = CALL_SENT;
+	call->link = link;
+	counter_inc(&l->metrics->events[ev->type]);
+	counter_inc(&l->metrics->in_flight);
+	counter_inc(&link->instance->in_flight);
+	if (UNLIKELY(transcoded))
+		counter_add(&l->metrics->transcoded, transcoded);
+	histogram_add(&l->metrics->queue_us, call->sent_us - call->queued_us);
+	link->last_used_us = l->loop->now_us;
+	if (!s->link)
+		session_pin(s, link);
+}
+
+static void call_send_queued(struct agent_call *call, struct link *link)
+{
+	struct agent_local *l = link->local;
+
+	call_unqueue(l, call);
+	call->sent_us = loop_clock_us(l->loop);
+	call_send(call, link);
+	if (call->state != CALL_SENT)
+		call->sent_us = 0;
+}
+
+static bool local_is_full(const struct agent_local *l)
+{
+	return l->max_sessions && l->n_sessions >= l->max_sessions;
+}
+
+/*
+ * All links are at their depth: one more, up to max_connections. Not while one
+ * is being opened, nor while a new one still has to show its ids.
+ */
+static void local_open_extra(struct agent_local *l)
+{
+	const struct config_agent *c = &l->agent->config;
+	struct instance_local *best = NULL;
+	unsigned depth = c->depth;
+
+	if (l->n_up == 0 || local_is_full(l) ||
+	    counter_read(&l->metrics->links_connecting))
+		return;
+	for (unsigned i = 0; i < l->n_up; i++)
+		if (l->up[i]->depth < depth && !l->up[i]->no_ids)
+			return;
+	for (unsigned i = 0; i < c->n_sockets; i++) {
+		struct instance_local *inst = &l->instances[i];
+		uint64_t n = counter_read(&inst->links);
+
+		if (n < c->max_connections &&
+		    (!best || n < counter_read(&best->links)))
+			best = inst;
+	}
+	/* Without memory the calls go on waiting. */
+	if (best && !link_open(l, best, true))
+		log_debug("link_open", "agent=%s error=\"out of memory\"",
+			  c->name);
+}
+
+void local_serve(struct agent_local *l)
+{
+	struct link *link;
+
+	while (!cds_list_empty(&l->queue) && !local_is_full(l)) {
+		link = local_pick_link(l);
+		if (!link)
+			break;
+		call_send_queued(cds_list_first_entry(&l->queue,
+						      struct agent_call, node),
+				 link);
+	}
+}
+
+static void link_send_complete(struct link *link, const struct event *ev);
+
+static void link_send_late(struct link *link)
+{
+	while (link->n_late && link_has_room(link)) {
+		struct late_complete *late =
+			cds_list_first_entry(&link->late, struct late_complete,
+					     node);
+		struct event ev = {
+			.type = EVENT_COMPLETE,
+			.meta = &late->meta,
+			.complete = late->complete,
+		};
+
+		cds_list_del(&late->node);
+		link->n_late--;
+		link_send_complete(link, &ev);
+		mem_free(late);
+		if (link->state != LINK_UP)
+			return;
+	}
+}
+
+void link_serve(struct link *link)
+{
+	struct agent_local *l = link->local;
+
+	if (link->n_late)
+		link_send_late(link);
+	while (link->state == LINK_UP && !cds_list_empty(&link->waiting) &&
+	       link_has_room(link))
+		call_send_queued(cds_list_first_entry(&link->waiting,
+						      struct agent_call, node),
+				 link);
+	if (!cds_list_empty(&l->queue))
+		local_serve(l);
+}
+
+/* ---- giving up --------------------------------------------------------------- */
+
+/* The call is cut from its entry, which becomes a tombstone; the agent is told.
+ * Counts stay the caller's. The link may be lost by it. */
+static void call_cut(struct agent_call *call, enum wire_cancel why)
+{
+	struct link *link = call->link;
+	struct loop *loop = call->session->loop;
+
+	counter_dec(&link->instance->in_flight);
+	if (wire_encode_cancel(&link->stream.out,
+			       call->session->meta->correlation_id, why,
+			       loop->wall_us / 1000))
+		stream_flush_later(&link->stream);
+	call->link = NULL;
+	link_bury(link, fifo_at(&link->fifo, call->slot));
+}
+
+static void call_time_out(struct task *t)
+{
+	struct agent_call *call = container_of(t, struct agent_call, task);
+	struct link *link = call->link;
+
+	call_fail(call, (enum cause)call->timeout_cause,
+		  "no answer within the time-out");
+	call_cut(call, WIRE_CANCEL_TIMEOUT);
+	/* By order alone nobody knows what the next reply would answer. */
+	if (link->state == LINK_UP && link->no_ids)
+		link_lost(link, CAUSE_CLOSED, RETRY_SOON,
+			  "an event without an id was not answered in time");
+}
+
+static void on_call_deadline(struct deadline *d)
+{
+	struct agent_call *call = container_of(d, struct agent_call, deadline);
+	struct agent_local *l = agent_local(call->session->agent,
+					    call->session->loop);
+	struct link *link = call->link;
+
+	if (call->state == CALL_QUEUED) {
+		call_unqueue(l, call);
+		call_fail(call, (enum cause)call->timeout_cause,
+			  "the time-out was over before there was a link");
+		return;
+	}
+	ASSERT(call->state == CALL_SENT);
+	/*
+	 * The answer may stand in the socket. If so, on_read comes as a task
+	 * of this turn, before the one that is put here.
+	 */
+	if (link->polled_us != l->loop->now_us) {
+		link->polled_us = l->loop->now_us;
+		if (stream_poll(&link->stream))
+			log_debug("late_poll", "agent=%s",
+				  l->agent->config.name);
+	}
+	loop_defer(l->loop, &call->task, call_time_out);
+}
+
+void agent_withdraw(struct agent_call *call, enum wire_cancel why)
+{
+	struct agent_local *l;
+
+	if (call->state == CALL_IDLE)
+		return;
+	l = agent_local(call->session->agent, call->session->loop);
+	deadline_stop(&call->deadline);
+	if (list_linked(&call->task.node))
+		task_cancel(&call->task);
+	if (call->state == CALL_QUEUED)
+		call_unqueue(l, call);
+	if (call->sent_us) {
+		counter_dec(&l->metrics->in_flight);
+		counter_inc(&l->metrics->abandoned);
+	}
+	if (call->state == CALL_SENT)
+		call_cut(call, why);
+	call_done(call);
+}
+
+/* ---- asking ------------------------------------------------------------------- */
+
+void agent_session_init(struct agent_session *s, struct agent *a,
+			struct loop *loop, const struct event_meta *meta)
+{
+	memset(s, 0, sizeof(*s));
+	s->agent = a;
+	s->loop = loop;
+	s->meta = meta;
+}
+
+static void ask_head(struct agent_local *l, struct agent_call *call)
+{
+	struct link *link = NULL;
+
+	if (LIKELY(cds_list_empty(&l->queue) && !local_is_full(l)))
+		link = local_pick_link(l);
+	if (LIKELY(link != NULL)) {
+		call->sent_us = call->queued_us;
+		call_send(call, link);
+		if (UNLIKELY(call->state != CALL_SENT))
+			call->sent_us = 0;
+		return;
+	}
+	if (l->n_up == 0 && l->loop->now_us >= l->grace_until_us) {
+		call_fail(call, CAUSE_CONNECT, "no link to the agent");
+		return;
+	}
+	call_wait(l, call, &l->queue);
+	local_open_extra(l);
+}
+
+static void ask_pinned(struct agent_local *l, struct agent_call *call)
+{
+	struct link *link = call->session->link;
+
+	if (!cds_list_empty(&link->waiting) || !link_has_room(link)) {
+		call_wait(l, call, &link->waiting);
+		return;
+	}
+	call->sent_us = call->queued_us;
+	call_send(call, link);
+	if (UNLIKELY(call->state != CALL_SENT))
+		call->sent_us = 0;
+}
+
+void agent_ask(struct agent_call *call, struct agent_session *s,
+	       const struct event *event, uint64_t timeout_us,
+	       enum cause timeout_cause, agent_reply_fn *on_reply)
+{
+	struct agent_local *l = agent_local(s->agent, s->loop);
+
+	ASSERT(call->state == CALL_IDLE);
+	call->session = s;
+	call->event = event;
+	call->on_reply = on_reply;
+	call->timeout_cause = (uint8_t)timeout_cause;
+	call->timeout_ms = saturated_ms(timeout_us);
+	call->queued_us = loop_clock_us(s->loop);
+	call->sent_us = 0;
+	if (UNLIKELY(!l->loop))
+		call_fail(call, CAUSE_UNAVAILABLE, "the agent was removed");
+	else if (UNLIKELY(timeout_us == 0))
+		call_fail(call, timeout_cause, "no time was left to ask");
+	else if (UNLIKELY(s->lost))
+		call_fail(call, CAUSE_CLOSED,
+			  "the link that had the request was lost");
+	else if (s->link)
+		ask_pinned(l, call);
+	else if (event->type == EVENT_REQUEST_HEAD)
+		ask_head(l, call);
+	else
+		call_fail(call, CAUSE_UNAVAILABLE,
+			  "the agent was not given the request");
+	if (call->state != CALL_FAILED)
+		deadline_start(s->loop, &call->deadline, timeout_us,
+			       on_call_deadline);
+}
+
+/* ---- request complete ------------------------------------------------------------ */
+
+static void link_send_complete(struct link *link, const struct event *ev)
+{
+	struct agent_local *l = link->local;
+	struct agent *a = l->agent;
+	uint8_t known = __atomic_load_n(&a->complete_known, __ATOMIC_RELAXED);
+	unsigned transcoded = 0;
+	struct entry *e;
+
+	if (!fifo_reserve(&link->fifo) ||
+	    wire_encode_event(&link->stream.out, &link->format, ev,
+			      &transcoded) != WIRE_OK) {
+		/* The agent would keep the exchange for ever. */
+		link_lost(link, CAUSE_CLOSED, RETRY_SOON, "out of memory");
+		return;
+	}
+	stream_flush_later(&link->stream);
+	counter_inc(&l->metrics->events[EVENT_COMPLETE]);
+	counter_add(&l->metrics->transcoded, transcoded);
+	if (known == COMPLETE_SILENT)
+		return;
+	e = fifo_push(&link->fifo);
+	e->owner = NULL;
+	memcpy(e->id, ev->meta->correlation_id, EVENT_ID_LEN);
+	e->tomb_us = l->loop->now_us + a->tuning.complete_us;
+	e->timeout_ms = saturated_ms(a->tuning.complete_us);
+	e->chunk_index = 0;
+	e->probe = 0;
+	e->type = EVENT_COMPLETE;
+	e->flags = 0;
+	if (UNLIKELY(known == COMPLETE_UNKNOWN))
+		link_send_ping(link, &e->probe);
+	link_watch_entries(link);
+}
+
+/* The link takes one event at a time and has one: keep it for later. */
+static void link_keep_complete(struct link *link, const struct event *ev)
+{
+	struct late_complete *late = NULL;
+
+	if (link->n_late < LATE_MAX)
+		late = mem_zalloc(sizeof(*late));
+	if (!late) {
+		link_lost(link, CAUSE_CLOSED, RETRY_SOON,
+			  "too much waits for the agent");
+		return;
+	}
+	memcpy(late->meta.correlation_id, ev->meta->correlation_id,
+	       EVENT_ID_LEN);
+	late->meta.go_request_id = ev->meta->go_request_id;
+	late->complete = ev->complete;
+	late->complete.error.n = min_size(ev->complete.error.n,
+					  sizeof(late->error));
+	if (late->complete.error.n)
+		memcpy(late->error, ev->complete.error.p,
+		       late->complete.error.n);
+	late->complete.error.p = late->error;
+	cds_list_add_tail(&late->node, &link->late);
+	link->n_late++;
+}
+
+void agent_session_end(struct agent_session *s,
+		       const struct event_complete *complete)
+{
+	struct link *link = s->link;
+	struct agent_local *l;
+	struct event ev;
+
+	s->lost = true;		/* nothing more is asked */
+	if (!link)
+		return;
+	l = link->local;
+	list_take(&s->node);
+	s->link = NULL;
+	l->n_sessions--;
+	ev = (struct event){
+		.type = EVENT_COMPLETE,
+		.meta = s->meta,
+		.complete = *complete,
+	};
+	if (link->depth == 1 && !link_has_room(link))
+		link_keep_complete(link, &ev);
+	else
+		link_send_complete(link, &ev);
+	/* One less below max_concurrency. */
+	if (l->max_sessions && !cds_list_empty(&l->queue))
+		local_serve(l);
+}

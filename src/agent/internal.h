@@ -1,0 +1,283 @@
+/*
+ * What the files of this room share: table.c (lookup by name), agent.c (an
+ * agent and a worker's part of it), link.c (the life of one link), reply.c
+ * (frames that come in), ask.c (sessions, calls, queues), fifo.c (entries that
+ * wait for replies), print.c (/agents).
+ *
+ * Who tells whom: failures of calls are always told by the call's own task,
+ * decisions from inside the link's on_read. So a link may die anywhere, also
+ * inside agent_ask() or in the middle of a batch of replies: link_lost()
+ * calls nobody back.
+ *
+ * Dialects: what is v2 only stands in link.c (handshake) and reply.c (frame
+ * types); link->format tells the codecs the rest. go-v2 and v1 get their own
+ * `switch` there.
+ */
+#ifndef AGENT_INTERNAL_H
+#define AGENT_INTERNAL_H
+
+#include <pthread.h>
+
+#include "agent/agent.h"
+#include "base/counter.h"
+#include "net/stream.h"
+
+/* ---- entries that wait for replies (fifo.c) ------------------------------- */
+
+enum entry_flag {
+	ENTRY_TOMB = 1,		/* nobody waits; its reply is late */
+	ENTRY_GONE = 2,		/* answered out of order, not yet popped */
+};
+
+/* 64 bytes: one cache line per event. */
+struct entry {
+	struct agent_call *owner;	/* NULL: tombstone or complete */
+	char id[EVENT_ID_LEN];
+	uint64_t tomb_us;		/* when it is or was a tombstone */
+	uint32_t timeout_ms;
+	uint32_t chunk_index;
+	uint32_t probe;			/* ping sent behind it, or 0 */
+	uint8_t type;			/* enum event_type */
+	uint8_t flags;			/* enum entry_flag */
+};
+
+/* A ring; head and tail run freely, ring[seq & mask] is entry seq. */
+struct fifo {
+	struct entry *ring;
+	uint32_t head, tail, mask;
+	unsigned n;			/* entries that are not GONE */
+	unsigned n_tombs;
+};
+
+#define FIFO_MAX	65536u
+
+/* Room for one more; false: no memory, or FIFO_MAX. */
+bool fifo_grow(struct fifo *f) MUST_CHECK;
+void fifo_free(struct fifo *f);
+
+static inline bool fifo_reserve(struct fifo *f)
+{
+	if (LIKELY(f->ring && f->tail - f->head <= f->mask))
+		return true;
+	return fifo_grow(f);
+}
+
+/* After fifo_reserve(). Fields are the caller's to fill, all of them. */
+static inline struct entry *fifo_push(struct fifo *f)
+{
+	f->n++;
+	return &f->ring[f->tail++ & f->mask];
+}
+
+static inline struct entry *fifo_at(const struct fifo *f, uint32_t seq)
+{
+	return &f->ring[seq & f->mask];
+}
+
+static inline struct entry *fifo_head(const struct fifo *f)
+{
+	return f->n ? fifo_at(f, f->head) : NULL;
+}
+
+/* The oldest entry with that id, or NULL. */
+struct entry *fifo_find(const struct fifo *f, const char *id);
+/* Takes e out; it stays readable until the next push. */
+void fifo_remove(struct fifo *f, struct entry *e);
+
+/* ---- a link ---------------------------------------------------------------- */
+
+enum link_state { LINK_DOWN, LINK_CONNECTING, LINK_HANDSHAKE, LINK_UP };
+
+/* How soon a lost link is opened again. */
+enum link_retry { RETRY_SOON, RETRY_BACKOFF };
+
+struct link {
+	struct stream stream;
+	struct agent_local *local;	/* NULL once it is closed for good */
+	struct instance_local *instance;
+	struct cds_list_head node;	/* in local->links */
+	struct cds_list_head sessions;	/* pinned here */
+	struct cds_list_head waiting;	/* pinned calls, the link is full */
+	struct cds_list_head late;	/* struct late_complete */
+	struct fifo fifo;
+	struct wire_format format;
+	struct arena scratch;		/* of one reply */
+	uint32_t max_frame;
+	unsigned depth;			/* events outstanding at most, now */
+	unsigned up_index;		/* in local->up */
+	unsigned n_late;
+	unsigned n_dropped;		/* frames of 0x30 to 0x33 */
+	uint8_t state;			/* enum link_state */
+	uint8_t backoff;		/* failed handshakes in a row, capped */
+	bool extra;			/* opened on demand */
+	bool was_up;
+	bool unordered;			/* a reply came out of order */
+	bool no_ids;			/* a reply had no id key */
+	bool stalled;			/* the head is a tombstone */
+	bool got_bytes;			/* of this connection */
+	uint32_t ping_sequence;
+	uint32_t ping_idle;		/* the idle ping under way, or 0 */
+	int told_error;			/* what last_error already says */
+	uint64_t last_reply_us, last_used_us, polled_us;
+	struct deadline timer;		/* by state: retry, connect, handshake,
+					 * ping interval */
+	struct deadline pong, partial, check;
+	struct task reap;
+};
+
+/* A request-complete that waits on a link which takes one event at a time. */
+struct late_complete {
+	struct cds_list_head node;
+	struct event_meta meta;		/* ids only */
+	struct event_complete complete;
+	char error[64];
+};
+
+/* ---- an agent --------------------------------------------------------------- */
+
+/* Times and limits of protocol pages 2, 4, 7, 8, 11.3; tests shorten them
+ * before agent_local_start(). */
+struct agent_tuning {
+	uint64_t connect_us, handshake_us, frame_us;
+	uint64_t ping_interval_us, ping_timeout_us;
+	uint64_t start_grace_us;	/* calls wait for the first link */
+	uint64_t lost_grace_us;		/* and after the last one was lost */
+	uint64_t complete_us;		/* time-out of request complete */
+	uint64_t stall_min_us;
+	uint64_t check_us;		/* how often old entries are looked at */
+	uint64_t extra_idle_us;		/* links on demand are closed after it */
+	unsigned max_tombstones;
+};
+
+enum instance_state { INSTANCE_NEW, INSTANCE_UP, INSTANCE_DOWN };
+
+/* One socket of the agent, over all workers. */
+struct agent_instance {
+	/* Immutable. */
+	const char *path;
+	struct net_addr addr;
+	bool addr_valid;
+	/* Atomic, written on change only. */
+	unsigned links_up;
+	uint8_t state;			/* enum instance_state */
+	uint8_t encoding;		/* 0 unknown, 1 json, 2 msgpack */
+	bool warned_raw;
+	/* Under lock. */
+	pthread_mutex_t lock;
+	uint8_t error_cause;		/* CAUSE_NONE: no error yet */
+	uint64_t error_wall_us;
+	char error_text[160];
+};
+
+/* A worker's view of an instance; counters are read by the admin port. */
+struct instance_local {
+	struct agent_instance *shared;
+	struct counter links_up, links, in_flight;
+};
+
+/* Worker w's part. Its own but for the counters and `up_total`. */
+struct agent_local {
+	struct agent *agent;
+	struct loop *loop;		/* NULL: not started, or closed */
+	struct agent_metrics *metrics;
+	struct cds_list_head links;
+	struct cds_list_head queue;	/* calls: request heads without a link */
+	struct link **up;		/* links that are UP */
+	unsigned n_up, max_up, next_up;
+	unsigned n_queued;		/* also those that wait on their link */
+	unsigned n_sessions;		/* heads given, not ended, not lost */
+	unsigned max_sessions;		/* 0: no limit */
+	uint64_t random;
+	uint64_t grace_until_us;
+	struct deadline grace;
+	struct counter up_total;
+	struct instance_local *instances;
+} __attribute__((aligned(CACHE_LINE)));
+
+enum complete_known { COMPLETE_UNKNOWN, COMPLETE_ANSWERED, COMPLETE_SILENT };
+
+struct agent {
+	/* Immutable after agent_new(). */
+	struct config_agent config;	/* strings are ours */
+	struct agent_tuning tuning;
+	unsigned n_workers;
+	struct metrics *metrics;
+	struct metrics_set *set;
+	struct agent_instance *instances;	/* config.n_sockets */
+	uint32_t max_frame;
+	/* Shared, atomic. */
+	unsigned refs;
+	uint8_t complete_known;		/* enum complete_known */
+	/* The table's, control thread. */
+	struct cds_lfht_node node;
+	struct rcu_head rcu;
+	/* local[w] belongs to worker w. */
+	struct agent_local **local;
+};
+
+static inline struct agent_local *agent_local(const struct agent *a,
+					      const struct loop *loop)
+{
+	return a->local[loop->index];
+}
+
+/* ---- agent.c ---------------------------------------------------------------- */
+
+/* Calls may wait for a link until us from now. */
+void local_start_grace(struct agent_local *l, uint64_t us);
+
+/* ---- link.c ------------------------------------------------------------------ */
+
+/* Opens one more link to an instance. False: no memory. */
+bool link_open(struct agent_local *l, struct instance_local *inst, bool extra)
+	MUST_CHECK;
+/* Closes it for good; its memory goes at the end of the turn. */
+void link_close(struct link *link);
+/*
+ * The connection is over. The head's owner gets head_cause, all others CLOSED,
+ * each by its own task; then the link is opened again, or closed if it was an
+ * extra one. text: for last_error and the log.
+ */
+void link_lost(struct link *link, enum cause head_cause, enum link_retry retry,
+	       const char *text);
+/* Handshake's answer. False: refused, the link is lost. */
+bool link_accept(struct link *link, uint8_t type, struct slice payload)
+	MUST_CHECK;
+void link_pong(struct link *link, struct slice payload);
+/* The head may have become a tombstone, or no longer be one. */
+void link_update_stalled(struct link *link);
+/* An entry was pushed: see that old ones are noticed. */
+static inline void link_watch_entries(struct link *link);
+void link_check(struct deadline *d);
+/* e becomes a tombstone. The link may be lost by it. */
+void link_bury(struct link *link, struct entry *e);
+void link_send_ping(struct link *link, uint32_t *sequence);
+
+static inline void link_watch_entries(struct link *link)
+{
+	if (UNLIKELY(!deadline_running(&link->check)))
+		deadline_start(link->local->loop, &link->check,
+			       link->local->agent->tuning.check_us,
+			       link_check);
+}
+
+/* ---- reply.c ------------------------------------------------------------------ */
+
+void link_on_read(struct stream *s);
+void link_on_write_error(struct stream *s);
+
+/* ---- ask.c -------------------------------------------------------------------- */
+
+/* Tells it by a task of this turn. The call is in no list any more. */
+void call_fail(struct agent_call *call, enum cause cause, const char *text);
+/* There may be room on link: send what waits for it, then the queue. */
+void link_serve(struct link *link);
+/* Sends what waits in the queue while there is room anywhere. */
+void local_serve(struct agent_local *l);
+/* Fails all that waits in the queue. */
+void local_fail_queue(struct agent_local *l, enum cause cause,
+		      const char *text);
+/* The link is gone: its sessions are lost, what waits on it fails. */
+void link_drop_sessions(struct link *link);
+
+#endif

@@ -1,0 +1,573 @@
+/*
+ * The life of one link: connect, handshake, up, lost, again.
+ *
+ *	DOWN --timer--> CONNECTING --> HANDSHAKE --accepted--> UP
+ *	  ^-------------------+------------+-------------------+  link_lost()
+ *
+ * link_close() ends it in any state.
+ */
+#include <errno.h>
+#include <stdio.h>
+
+#include "agent/internal.h"
+#include "base/mem.h"
+
+static void link_connect(struct link *link);
+
+static void on_connect(struct stream *s, int error);
+
+static const struct stream_events link_events = {
+	.on_connect = on_connect,
+	.on_read = link_on_read,
+	.on_write_error = link_on_write_error,
+};
+
+static inline struct agent *link_agent(const struct link *link)
+{
+	return link->local->agent;
+}
+
+static uint64_t local_random(struct agent_local *l)
+{
+	uint64_t x = l->random;
+
+	x ^= x << 13;
+	x ^= x >> 7;
+	x ^= x << 17;
+	l->random = x;
+	return x >> 16;
+}
+
+/* ---- what is shared by all workers, on change only --------------------------- */
+
+static void instance_note(struct link *link, enum cause cause, int code,
+			  const char *text)
+{
+	struct agent_instance *inst = link->instance->shared;
+	uint8_t was = INSTANCE_NEW;
+
+	if (code && link->told_error == code)
+		return;
+	link->told_error = code;
+	pthread_mutex_lock(&inst->lock);
+	inst->error_cause = (uint8_t)cause;
+	inst->error_wall_us = link->local->loop->wall_us;
+	snprintf(inst->error_text, sizeof(inst->error_text), "%s", text);
+	pthread_mutex_unlock(&inst->lock);
+	/* The first thing that is known of it is that it is not there. */
+	if (__atomic_compare_exchange_n(&inst->state, &was, INSTANCE_DOWN,
+					false, __ATOMIC_RELAXED,
+					__ATOMIC_RELAXED))
+		log_warn("agent_down", "agent=%s socket=%s cause=%s "
+			 "error=\"%s\"", link_agent(link)->config.name,
+			 inst->path, cause_names[cause], text);
+}
+
+static void instance_gained(struct link *link)
+{
+	struct agent_instance *inst = link->instance->shared;
+
+	__atomic_store_n(&inst->encoding,
+			 link->format.encoding == WIRE_MSGPACK ? 2 : 1,
+			 __ATOMIC_RELAXED);
+	if (__atomic_add_fetch(&inst->links_up, 1, __ATOMIC_RELAXED) != 1)
+		return;
+	if (__atomic_exchange_n(&inst->state, INSTANCE_UP,
+				__ATOMIC_RELAXED) != INSTANCE_UP)
+		log_info("agent_up", "agent=%s socket=%s encoding=%s",
+			 link_agent(link)->config.name, inst->path,
+			 link->format.encoding == WIRE_MSGPACK ? "msgpack" :
+			 "json");
+}
+
+static void instance_dropped(struct link *link, enum cause cause,
+			     const char *text, bool quiet)
+{
+	struct agent_instance *inst = link->instance->shared;
+
+	if (__atomic_sub_fetch(&inst->links_up, 1, __ATOMIC_RELAXED) != 0)
+		return;
+	if (quiet)
+		__atomic_store_n(&inst->state, INSTANCE_NEW,
+				 __ATOMIC_RELAXED);
+	else if (__atomic_exchange_n(&inst->state, INSTANCE_DOWN,
+				     __ATOMIC_RELAXED) != INSTANCE_DOWN)
+		log_warn("agent_down", "agent=%s socket=%s cause=%s "
+			 "error=\"%s\"", link_agent(link)->config.name,
+			 inst->path, cause_names[cause], text);
+}
+
+/* ---- states ------------------------------------------------------------------- */
+
+static void link_went_up(struct link *link)
+{
+	struct agent_local *l = link->local;
+
+	ASSERT(l->n_up < l->max_up);
+	link->up_index = l->n_up;
+	l->up[l->n_up++] = link;
+	counter_inc(&l->up_total);
+	counter_inc(&link->instance->links_up);
+	counter_inc(&l->metrics->links_up);
+	counter_dec(&l->metrics->links_connecting);
+	if (link->was_up)
+		counter_inc(&l->metrics->reconnects);
+	link->was_up = true;
+	link->told_error = 0;
+	instance_gained(link);
+}
+
+static void link_went_down(struct link *link)
+{
+	struct agent_local *l = link->local;
+
+	l->up[link->up_index] = l->up[--l->n_up];
+	l->up[link->up_index]->up_index = link->up_index;
+	counter_dec(&l->up_total);
+	counter_dec(&link->instance->links_up);
+	counter_dec(&l->metrics->links_up);
+	counter_inc(&l->metrics->links_connecting);
+	if (link->stalled)
+		counter_dec(&l->metrics->links_stalled);
+	link->stalled = false;
+}
+
+static void link_set_state(struct link *link, enum link_state next)
+{
+	enum link_state was = (enum link_state)link->state;
+
+	link->state = (uint8_t)next;
+	if (next == LINK_UP)
+		link_went_up(link);
+	else if (was == LINK_UP)
+		link_went_down(link);
+}
+
+static void link_reap(struct task *t)
+{
+	struct link *link = container_of(t, struct link, reap);
+
+	arena_fini(&link->scratch);
+	fifo_free(&link->fifo);
+	mem_free(link);
+}
+
+bool link_open(struct agent_local *l, struct instance_local *inst, bool extra)
+{
+	struct link *link = mem_zalloc(sizeof(*link));
+
+	if (!link)
+		return false;
+	link->local = l;
+	link->instance = inst;
+	link->extra = extra;
+	CDS_INIT_LIST_HEAD(&link->sessions);
+	CDS_INIT_LIST_HEAD(&link->waiting);
+	CDS_INIT_LIST_HEAD(&link->late);
+	arena_init(&link->scratch, &l->loop->arenas);
+	cds_list_add_tail(&link->node, &l->links);
+	counter_inc(&inst->links);
+	counter_inc(&l->metrics->links_connecting);
+	link_connect(link);
+	return true;
+}
+
+/* Everything of the present connection goes; calls are told by tasks. */
+static void link_drop(struct link *link, enum cause head_cause,
+		      const char *text)
+{
+	struct entry *e;
+
+	if (link->state != LINK_DOWN) {
+		stream_close(&link->stream, false);
+		link_set_state(link, LINK_DOWN);
+	}
+	deadline_stop(&link->timer);
+	deadline_stop(&link->pong);
+	deadline_stop(&link->partial);
+	deadline_stop(&link->check);
+	while ((e = fifo_head(&link->fifo)) != NULL) {
+		struct agent_call *call = e->owner;
+
+		fifo_remove(&link->fifo, e);
+		if (call) {
+			counter_dec(&link->instance->in_flight);
+			call_fail(call, head_cause, text);
+		}
+		head_cause = CAUSE_CLOSED;
+	}
+	link_drop_sessions(link);
+}
+
+void link_close(struct link *link)
+{
+	struct agent_local *l = link->local;
+
+	if (link->state == LINK_UP)
+		instance_dropped(link, CAUSE_CLOSED, "removed", true);
+	link_drop(link, CAUSE_CLOSED, "the link was closed");
+	counter_dec(&link->instance->links);
+	counter_dec(&l->metrics->links_connecting);
+	cds_list_del(&link->node);
+	link->local = NULL;
+	loop_defer_reap(l->loop, &link->reap, link_reap);
+}
+
+static void on_retry(struct deadline *d)
+{
+	link_connect(container_of(d, struct link, timer));
+}
+
+/*
+ * Few distinct durations, for the loop has one list for each: soon is 10 to
+ * 50 ms in steps of 10, back-off 10 ms doubling to 2 s, and 20 % less or more.
+ */
+static uint64_t retry_us(struct link *link, enum link_retry retry)
+{
+	static const uint64_t percent[] = { 80, 100, 120 };
+	uint64_t r = local_random(link->local);
+	uint64_t us;
+
+	if (retry == RETRY_SOON)
+		return 10000 * (1 + r % 5);
+	us = min_u64(10000ull << link->backoff, 2000000);
+	if (link->backoff < 8)
+		link->backoff++;
+	return us * percent[r % 3] / 100;
+}
+
+static void link_fail(struct link *link, enum cause cause,
+		      enum cause head_cause, enum link_retry retry, int code,
+		      const char *text)
+{
+	struct agent_local *l = link->local;
+	bool was_up = link->state == LINK_UP;
+
+	instance_note(link, cause, code, text);
+	if (was_up)
+		instance_dropped(link, cause, text, false);
+	link_drop(link, head_cause, "the link was lost");
+	if (was_up && l->n_up == 0)
+		local_start_grace(l, link_agent(link)->tuning.lost_grace_us);
+	if (l->n_up == 0 && l->loop->now_us >= l->grace_until_us)
+		local_fail_queue(l, CAUSE_CONNECT, "no link to the agent");
+	if (link->extra)
+		link_close(link);
+	else
+		deadline_start(l->loop, &link->timer, retry_us(link, retry),
+			       on_retry);
+	/* Lost sessions may have made room below max_concurrency. */
+	local_serve(l);
+}
+
+void link_lost(struct link *link, enum cause head_cause, enum link_retry retry,
+	       const char *text)
+{
+	if (!link->local || link->state == LINK_DOWN)
+		return;
+	log_debug("link_lost", "agent=%s socket=%s error=\"%s\"",
+		  link_agent(link)->config.name, link->instance->shared->path,
+		  text);
+	link_fail(link, head_cause, head_cause, retry, 0, text);
+}
+
+/* ---- connect and handshake ------------------------------------------------------ */
+
+static void connect_failed(struct link *link, int error)
+{
+	bool soon = error == -ENOENT || error == -ECONNREFUSED ||
+		    error == -EAGAIN;
+	char buf[128];
+
+	link_fail(link, CAUSE_CONNECT, CAUSE_CONNECT,
+		  soon ? RETRY_SOON : RETRY_BACKOFF, error,
+		  strerror_r(-error, buf, sizeof(buf)));
+}
+
+static void on_connect_timeout(struct deadline *d)
+{
+	connect_failed(container_of(d, struct link, timer), -ETIMEDOUT);
+}
+
+static void on_handshake_timeout(struct deadline *d)
+{
+	struct link *link = container_of(d, struct link, timer);
+
+	link_fail(link, CAUSE_TIMEOUT, CAUSE_TIMEOUT, RETRY_BACKOFF, 0,
+		  "no answer to the handshake");
+}
+
+static enum wire_offer link_offer(const struct link *link)
+{
+	switch (link_agent(link)->config.encoding) {
+	case ENCODING_JSON:
+		return WIRE_OFFER_JSON;
+	case ENCODING_MSGPACK:
+		return WIRE_OFFER_MSGPACK;
+	case ENCODING_AUTO:
+		break;
+	}
+	return WIRE_OFFER_BOTH;
+}
+
+static void link_connect(struct link *link)
+{
+	struct agent_local *l = link->local;
+	const struct agent_instance *inst = link->instance->shared;
+	int error = -ENAMETOOLONG;
+
+	link->got_bytes = false;
+	if (inst->addr_valid)
+		error = stream_connect(&link->stream, l->loop, &inst->addr,
+				       &link_events);
+	if (error) {
+		/* The same way as a connect that fails later. */
+		link->state = LINK_DOWN;
+		connect_failed(link, error);
+		return;
+	}
+	link_set_state(link, LINK_CONNECTING);
+	deadline_start(l->loop, &link->timer,
+		       link_agent(link)->tuning.connect_us,
+		       on_connect_timeout);
+}
+
+static void on_connect(struct stream *s, int error)
+{
+	struct link *link = container_of(s, struct link, stream);
+
+	if (error) {
+		connect_failed(link, error);
+		return;
+	}
+	link->max_frame = FRAME_HANDSHAKE_MAX;
+	link_set_state(link, LINK_HANDSHAKE);
+	deadline_start(link->local->loop, &link->timer,
+		       link_agent(link)->tuning.handshake_us,
+		       on_handshake_timeout);
+	if (!wire_encode_handshake(&s->out, "agentproxyd", link_offer(link))) {
+		link_fail(link, CAUSE_CONNECT, CAUSE_CONNECT, RETRY_BACKOFF,
+			  0, "out of memory");
+		return;
+	}
+	stream_flush_later(s);
+}
+
+static void link_set_format(struct link *link, const struct wire_handshake *h)
+{
+	const struct config_agent *c = &link_agent(link)->config;
+
+	link->format = (struct wire_format){
+		.encoding = h->encoding,
+		.shape = c->msgpack_shape == SHAPE_MAP ? WIRE_MAP : WIRE_ARRAY,
+		.raw_body = c->raw_body && h->encoding == WIRE_MSGPACK,
+		.pseudo_headers = c->pseudo_headers,
+	};
+	if (c->raw_body && !link->format.raw_body &&
+	    !__atomic_exchange_n(&link->instance->shared->warned_raw, true,
+				 __ATOMIC_RELAXED))
+		log_warn("raw_body", "agent=%s socket=%s error=\"the agent "
+			 "speaks JSON: bodies go as base64\"", c->name,
+			 link->instance->shared->path);
+}
+
+static void on_ping_interval(struct deadline *d);
+
+bool link_accept(struct link *link, uint8_t type, struct slice payload)
+{
+	struct agent_local *l = link->local;
+	struct wire_handshake h;
+	const char *refused = NULL;
+
+	memset(&h, 0, sizeof(h));
+	if (type != FRAME_HANDSHAKE_REPLY)
+		refused = "the first frame is no answer to the handshake";
+	else if (!wire_decode_handshake(payload, link_offer(link), &h))
+		refused = h.error[0] ? h.error : "handshake refused";
+	else if (h.go)
+		refused = "the agent speaks go-v2, which is not supported";
+	if (refused) {
+		link_fail(link, CAUSE_PROTOCOL, CAUSE_PROTOCOL, RETRY_BACKOFF,
+			  0, refused);
+		return false;
+	}
+	link_set_format(link, &h);
+	link->max_frame = link_agent(link)->max_frame;
+	link->depth = 1;	/* until a reply has shown an id */
+	link->unordered = link->no_ids = false;
+	link->ping_sequence = link->ping_idle = 0;
+	link->last_reply_us = link->last_used_us = l->loop->now_us;
+	link_set_state(link, LINK_UP);
+	deadline_start(l->loop, &link->timer,
+		       link_agent(link)->tuning.ping_interval_us,
+		       on_ping_interval);
+	return true;
+}
+
+/* ---- pings ------------------------------------------------------------------------ */
+
+void link_send_ping(struct link *link, uint32_t *sequence)
+{
+	*sequence = 0;
+	if (!wire_encode_ping(&link->stream.out, link->ping_sequence + 1,
+			      link->local->loop->wall_us / 1000))
+		return;		/* no memory: another time */
+	*sequence = ++link->ping_sequence;
+	stream_flush_later(&link->stream);
+}
+
+static void on_pong_timeout(struct deadline *d)
+{
+	struct link *link = container_of(d, struct link, pong);
+
+	/* With events outstanding it is slowness, not death. The pong may
+	 * stand in the socket: then it will be read before the next look. */
+	if (link->fifo.n || stream_poll(&link->stream)) {
+		deadline_start(link->local->loop, d,
+			       link_agent(link)->tuning.ping_timeout_us,
+			       on_pong_timeout);
+		return;
+	}
+	link_lost(link, CAUSE_TIMEOUT, RETRY_BACKOFF, "no answer to a ping");
+}
+
+static void on_ping_interval(struct deadline *d)
+{
+	struct link *link = container_of(d, struct link, timer);
+	struct agent_local *l = link->local;
+	const struct agent_tuning *t = &link_agent(link)->tuning;
+
+	if (link->extra && link->fifo.n == 0 &&
+	    cds_list_empty(&link->sessions) &&
+	    l->loop->now_us - link->last_used_us >= t->extra_idle_us) {
+		link_close(link);
+		return;
+	}
+	deadline_start(l->loop, d, t->ping_interval_us, on_ping_interval);
+	if (link->fifo.n || link->ping_idle ||
+	    l->loop->now_us - link->last_reply_us < t->ping_interval_us)
+		return;
+	link_send_ping(link, &link->ping_idle);
+	if (link->ping_idle)
+		deadline_start(l->loop, &link->pong, t->ping_timeout_us,
+			       on_pong_timeout);
+}
+
+/*
+ * A pong whose ping went behind a request-complete that is still in the FIFO:
+ * the agent is serial, so it will never answer that one, nor any other
+ * (protocol page 5.6).
+ */
+static void link_probe_answered(struct link *link, uint32_t sequence)
+{
+	struct agent *a = link_agent(link);
+	struct fifo *f = &link->fifo;
+
+	for (uint32_t i = f->head; i != f->tail; i++) {
+		struct entry *e = fifo_at(f, i);
+
+		if ((e->flags & ENTRY_GONE) || e->probe != sequence)
+			continue;
+		fifo_remove(f, e);
+		if (__atomic_exchange_n(&a->complete_known, COMPLETE_SILENT,
+					__ATOMIC_RELAXED) != COMPLETE_SILENT)
+			log_info("agent_complete", "agent=%s answered=no",
+				 a->config.name);
+		return;
+	}
+}
+
+void link_pong(struct link *link, struct slice payload)
+{
+	uint64_t sequence;
+
+	if (!wire_decode_pong(payload, &sequence) || sequence == 0 ||
+	    sequence > link->ping_sequence)
+		return;
+	if (sequence == link->ping_idle) {
+		link->ping_idle = 0;
+		deadline_stop(&link->pong);
+	}
+	link_probe_answered(link, (uint32_t)sequence);
+	link_update_stalled(link);
+}
+
+/* ---- tombstones -------------------------------------------------------------------- */
+
+void link_update_stalled(struct link *link)
+{
+	const struct entry *e = fifo_head(&link->fifo);
+	bool stalled = e && (e->flags & ENTRY_TOMB);
+
+	if (LIKELY(stalled == link->stalled))
+		return;
+	link->stalled = stalled;
+	if (stalled)
+		counter_inc(&link->local->metrics->links_stalled);
+	else
+		counter_dec(&link->local->metrics->links_stalled);
+}
+
+static void entry_bury(struct link *link, struct entry *e, uint64_t now)
+{
+	e->owner = NULL;
+	e->flags |= ENTRY_TOMB;
+	e->tomb_us = now;
+	link->fifo.n_tombs++;
+}
+
+static bool link_has_too_many_tombs(const struct link *link)
+{
+	return link->fifo.n_tombs > link_agent(link)->tuning.max_tombstones;
+}
+
+void link_bury(struct link *link, struct entry *e)
+{
+	entry_bury(link, e, link->local->loop->now_us);
+	if (link_has_too_many_tombs(link))
+		link_lost(link, CAUSE_TIMEOUT, RETRY_SOON,
+			  "too many events unanswered");
+	else
+		link_update_stalled(link);
+}
+
+/*
+ * Looks for request-completes that have become tombstones, and for tombstones
+ * that are too old. A complete behind an event that somebody still waits for
+ * is not late by its own fault: the agent is serial.
+ */
+void link_check(struct deadline *d)
+{
+	struct link *link = container_of(d, struct link, check);
+	struct agent_local *l = link->local;
+	const struct agent_tuning *t = &link_agent(link)->tuning;
+	struct fifo *f = &link->fifo;
+	uint64_t now = l->loop->now_us;
+	bool lost = false, waited_for = false;
+
+	if (f->n == 0)
+		return;
+	for (uint32_t i = f->head; i != f->tail; i++) {
+		struct entry *e = fifo_at(f, i);
+		uint64_t stall = e->timeout_ms * 4000ull;
+
+		if (e->flags & ENTRY_GONE)
+			continue;
+		if (e->owner)
+			waited_for = true;
+		else if (!(e->flags & ENTRY_TOMB) && !waited_for &&
+			 now >= e->tomb_us)
+			entry_bury(link, e, now);
+		if (stall < t->stall_min_us)
+			stall = t->stall_min_us;
+		if ((e->flags & ENTRY_TOMB) && now - e->tomb_us >= stall)
+			lost = true;
+	}
+	if (lost || link_has_too_many_tombs(link)) {
+		link_lost(link, CAUSE_TIMEOUT, RETRY_SOON,
+			  "events stay unanswered");
+		return;
+	}
+	link_update_stalled(link);
+	deadline_start(l->loop, d, t->check_us, link_check);
+}

@@ -1,0 +1,256 @@
+/* What comes in over a link: frames, and which event a reply answers. */
+#include "agent/internal.h"
+
+/* The entry was taken out; the call is told its decision. */
+static void reply_deliver(struct link *link, const struct entry *e,
+			  const struct decision *d, enum decision_fault fault)
+{
+	struct agent_call *call = e->owner;
+	struct agent_metrics *m = link->local->metrics;
+	uint64_t now = loop_clock_us(link->local->loop);
+	struct agent_reply reply = {
+		.us = now - call->queued_us,
+		.queue_us = call->sent_us - call->queued_us,
+	};
+
+	deadline_stop(&call->deadline);
+	if (UNLIKELY(list_linked(&call->task.node)))
+		task_cancel(&call->task);
+	call->link = NULL;
+	call->state = CALL_IDLE;
+	counter_dec(&m->in_flight);
+	counter_dec(&link->instance->in_flight);
+	if (LIKELY(fault == DECISION_OK && d->id_kind != DECISION_ID_EMPTY)) {
+		reply.decision = d;
+		reply.block = link->stream.in;
+		counter_inc(&m->decisions[e->type][d->kind]);
+		counter_add(&m->ops_dropped, d->n_ops_dropped);
+		histogram_add(&m->event_us[e->type], reply.us);
+	} else if (fault == DECISION_OK) {
+		reply.cause = CAUSE_UNREADABLE;
+		reply.text = "the agent could not read the event";
+	} else {
+		reply.cause = fault == DECISION_NO_MEMORY ? CAUSE_OVERLOAD :
+			      CAUSE_PROTOCOL;
+		reply.refused = fault == DECISION_REFUSED;
+		reply.text = fault == DECISION_NO_MEMORY ? "out of memory" :
+			     d->fault_text ? d->fault_text :
+			     "the reply cannot be applied";
+	}
+	if (reply.cause)
+		counter_inc(&m->failures[reply.cause]);
+	call->on_reply(call, &reply);
+}
+
+/*
+ * Which entry a reply belongs to (protocol page 8.2). NULL: counting is lost,
+ * *why says how.
+ */
+static struct entry *reply_match(struct link *link, const struct decision *d,
+				 const char **why)
+{
+	struct fifo *f = &link->fifo;
+	struct entry *e = fifo_head(f);
+
+	if (!e) {
+		*why = "a reply that nobody asked for";
+		return NULL;
+	}
+	if (LIKELY(d->id_kind == DECISION_ID_PRESENT)) {
+		if (UNLIKELY(d->id.n != EVENT_ID_LEN))
+			e = NULL;
+		else if (UNLIKELY(memcmp(d->id.p, e->id, EVENT_ID_LEN) != 0))
+			e = fifo_find(f, d->id.p);
+		if (!e)
+			*why = "a reply with an unknown id";
+		else if (e != fifo_at(f, f->head))
+			link->unordered = true;
+		return e;
+	}
+	if (link->unordered) {
+		*why = "a reply without an id on a link out of order";
+		return NULL;
+	}
+	return e;
+}
+
+static void reply_learn(struct link *link, const struct entry *e,
+			const struct decision *d, enum decision_fault fault)
+{
+	struct agent_local *l = link->local;
+
+	link->backoff = 0;
+	link->last_reply_us = l->loop->now_us;
+	if (d->id_kind == DECISION_ID_PRESENT && !link->no_ids)
+		link->depth = l->agent->config.depth;
+	else if (d->id_kind == DECISION_ID_MISSING && fault == DECISION_OK) {
+		link->no_ids = true;
+		link->depth = 1;
+	}
+	if (e->type == EVENT_COMPLETE &&
+	    UNLIKELY(__atomic_load_n(&l->agent->complete_known,
+				     __ATOMIC_RELAXED) == COMPLETE_UNKNOWN))
+		__atomic_store_n(&l->agent->complete_known, COMPLETE_ANSWERED,
+				 __ATOMIC_RELAXED);
+}
+
+/* False: the link is lost, or was closed from inside the callback. */
+static bool link_on_reply(struct link *link, struct slice payload)
+{
+	enum decision_fault fault;
+	const char *why = NULL;
+	struct decision d;
+	struct entry *found, e;
+
+	/* Which event it answers is known only by its id. */
+	fault = wire_decode_reply((char *)payload.p, payload.n, &link->format,
+				  NULL, &link->scratch, &d);
+	found = reply_match(link, &d, &why);
+	if (UNLIKELY(!found)) {
+		link_lost(link, CAUSE_PROTOCOL, RETRY_BACKOFF, why);
+		return false;
+	}
+	e = *found;
+	reply_learn(link, &e, &d, fault);
+	fifo_remove(&link->fifo, found);
+	link_update_stalled(link);
+	if (e.owner) {
+		struct wire_expect expect = {
+			.type = (enum event_type)e.type,
+			.chunk_index = e.chunk_index,
+		};
+
+		if (fault == DECISION_OK)
+			fault = wire_check_reply(&d, &expect);
+		reply_deliver(link, &e, &d, fault);
+	} else if ((e.flags & ENTRY_TOMB) && e.type != EVENT_COMPLETE) {
+		counter_inc(&link->local->metrics->late_replies);
+	}
+	if (link->scratch.chunks)
+		arena_reset(&link->scratch);
+	return link->state == LINK_UP;
+}
+
+/* False: the link is lost. */
+static bool link_on_frame(struct link *link, uint8_t type,
+			  struct slice payload)
+{
+	if (UNLIKELY(link->state == LINK_HANDSHAKE))
+		return link_accept(link, type, payload);
+	switch (type) {
+	case FRAME_REPLY:
+		return link_on_reply(link, payload);
+	case FRAME_PONG:
+		link->last_reply_us = link->local->loop->now_us;
+		link_pong(link, payload);
+		return true;
+	case FRAME_HEALTH:
+	case FRAME_METRICS:
+	case FRAME_CONFIG_UPDATE:
+	case FRAME_FLOW_CONTROL:
+		link->n_dropped++;
+		return true;
+	}
+	link_lost(link, CAUSE_PROTOCOL, RETRY_BACKOFF,
+		  "a frame of a type that an agent may not send");
+	return false;
+}
+
+static void on_partial_timeout(struct deadline *d)
+{
+	struct link *link = container_of(d, struct link, partial);
+
+	link_lost(link, CAUSE_PROTOCOL, RETRY_BACKOFF,
+		  "half a frame and then nothing");
+}
+
+/* A frame has begun, or has not, when all that came was read. */
+static void link_watch_partial(struct link *link)
+{
+	struct agent_local *l = link->local;
+
+	if (UNLIKELY(stream_data(&link->stream).n))
+		deadline_start(l->loop, &link->partial,
+			       l->agent->tuning.frame_us, on_partial_timeout);
+	else if (UNLIKELY(deadline_running(&link->partial)))
+		deadline_stop(&link->partial);
+}
+
+/* All whole frames that are there. False: the link is lost. */
+static bool link_read_frames(struct link *link)
+{
+	struct stream *s = &link->stream;
+	struct slice data, payload;
+	size_t used;
+	uint8_t type;
+
+	while ((data = stream_data(s)).n) {
+		link->got_bytes = true;
+		switch (frame_read(data.p, data.n, link->max_frame, &type,
+				   &payload, &used)) {
+		case FRAME_OK:
+			if (!link_on_frame(link, type, payload))
+				return false;
+			stream_consume(s, used);
+			break;
+		case FRAME_MORE:
+			if (stream_need(s, used))
+				return true;
+			link_lost(link, CAUSE_PROTOCOL, RETRY_BACKOFF,
+				  "out of memory for a reply");
+			return false;
+		case FRAME_BAD_LENGTH:
+			link_lost(link, CAUSE_PROTOCOL, RETRY_BACKOFF,
+				  "a frame of illegal length");
+			return false;
+		}
+	}
+	return true;
+}
+
+static const char *end_text(const struct link *link)
+{
+	if (link->state != LINK_HANDSHAKE)
+		return "the agent closed the link";
+	if (link->got_bytes)
+		return "the agent closed the link inside the handshake";
+	return "the agent closed the link without a byte: it may speak v1";
+}
+
+/* False: the link is lost. */
+static bool link_read(struct link *link)
+{
+	bool shook = link->state == LINK_HANDSHAKE;
+
+	if (!link_read_frames(link))
+		return false;
+	if (link->stream.read_end != STREAM_READING) {
+		link_lost(link, CAUSE_CLOSED,
+			  shook ? RETRY_BACKOFF : RETRY_SOON, end_text(link));
+		return false;
+	}
+	link_watch_partial(link);
+	link_serve(link);
+	return true;
+}
+
+void link_on_read(struct stream *s)
+{
+	struct link *link = container_of(s, struct link, stream);
+
+	(void)link_read(link);
+}
+
+void link_on_write_error(struct stream *s)
+{
+	struct link *link = container_of(s, struct link, stream);
+	bool shook = link->state == LINK_HANDSHAKE;
+
+	/* Replies that it sent before it went are still good. */
+	if (stream_poll(s) || stream_data(s).n) {
+		if (!link_read(link))
+			return;
+	}
+	link_lost(link, CAUSE_CLOSED, shook ? RETRY_BACKOFF : RETRY_SOON,
+		  "the agent closed the link");
+}

@@ -1,0 +1,141 @@
+/* The agents by name: liburcu's lock-free hash table. */
+#include <stdlib.h>
+
+#include "agent/internal.h"
+#include "base/mem.h"
+#include "net/sock.h"
+
+struct agent_table {
+	struct cds_lfht *ht;
+	uint64_t key;		/* of the hash: nobody foretells a bucket */
+};
+
+static unsigned long table_hash(const struct agent_table *t, const char *name)
+{
+	uint64_t h = t->key ^ 0xcbf29ce484222325u;
+
+	for (; *name; name++)
+		h = (h ^ (unsigned char)*name) * 0x100000001b3u;
+	h ^= h >> 32;
+	return (unsigned long)(h * 0x9e3779b97f4a7c15u);
+}
+
+static int table_match(struct cds_lfht_node *node, const void *name)
+{
+	const struct agent *a = container_of(node, struct agent, node);
+
+	return strcmp(a->config.name, name) == 0;
+}
+
+struct agent_table *agent_table_new(void)
+{
+	struct agent_table *t = mem_zalloc(sizeof(*t));
+
+	if (!t)
+		return NULL;
+	sock_random(&t->key, sizeof(t->key));
+	t->ht = cds_lfht_new(16, 16, 0, CDS_LFHT_AUTO_RESIZE, NULL);
+	if (!t->ht) {
+		mem_free(t);
+		return NULL;
+	}
+	return t;
+}
+
+void agent_table_free(struct agent_table *t)
+{
+	struct cds_lfht_iter iter;
+	struct agent *a;
+
+	if (!t)
+		return;
+	rcu_read_lock();
+	cds_lfht_for_each_entry(t->ht, &iter, a, node) {
+		cds_lfht_del(t->ht, &a->node);
+		agent_put(a);
+	}
+	rcu_read_unlock();
+	/* Only fails if something was left in it. */
+	ASSERT(cds_lfht_destroy(t->ht, NULL) == 0);
+	mem_free(t);
+}
+
+struct agent *agent_table_find_rcu(struct agent_table *t, const char *name)
+{
+	struct cds_lfht_iter iter;
+	struct cds_lfht_node *node;
+
+	cds_lfht_lookup(t->ht, table_hash(t, name), table_match, name, &iter);
+	node = cds_lfht_iter_get_node(&iter);
+	return node ? container_of(node, struct agent, node) : NULL;
+}
+
+bool agent_table_add(struct agent_table *t, struct agent *a)
+{
+	struct cds_lfht_node *old = NULL;
+
+	rcu_read_lock();
+	if (agent_table_find_rcu(t, a->config.name) != a) {
+		agent_get(a);
+		cds_lfht_node_init(&a->node);
+		old = cds_lfht_add_replace(t->ht,
+					   table_hash(t, a->config.name),
+					   table_match, a->config.name,
+					   &a->node);
+	}
+	rcu_read_unlock();
+	if (old)
+		agent_put(container_of(old, struct agent, node));
+	return true;
+}
+
+void agent_table_remove(struct agent_table *t, struct agent *a)
+{
+	bool ours;
+
+	rcu_read_lock();
+	ours = agent_table_find_rcu(t, a->config.name) == a;
+	if (ours)
+		cds_lfht_del(t->ht, &a->node);
+	rcu_read_unlock();
+	if (ours)
+		agent_put(a);
+}
+
+static int by_name(const void *x, const void *y)
+{
+	const struct agent *const *a = x, *const *b = y;
+
+	return strcmp((*a)->config.name, (*b)->config.name);
+}
+
+void agent_table_each(struct agent_table *t,
+		      void (*fn)(struct agent *a, void *arg), void *arg)
+{
+	struct agent **all = NULL;
+	size_t n = 0, room = 0;
+	struct cds_lfht_iter iter;
+	struct agent *a;
+
+	rcu_read_lock();
+	cds_lfht_for_each_entry(t->ht, &iter, a, node) {
+		if (n == room) {
+			size_t more = room ? room * 2 : 16;
+			struct agent **p = mem_realloc(all,
+						       more * sizeof(*p));
+			if (!p)
+				break;
+			all = p;
+			room = more;
+		}
+		all[n++] = agent_get(a);
+	}
+	rcu_read_unlock();
+	if (n)
+		qsort(all, n, sizeof(*all), by_name);
+	for (size_t i = 0; i < n; i++) {
+		fn(all[i], arg);
+		agent_put(all[i]);
+	}
+	mem_free(all);
+}
