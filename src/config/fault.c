@@ -139,5 +139,7 @@ void nearest_offer(struct nearest *n, const char *right)
 	if (d < n->distance && d < b.n) {
 		n->distance = d;
 		n->best = right;
+	} else if (!n->best && a.n >= 3 && slice_has_prefix(b, a)) {
+		n->best = right;	/* cut short */
 	}
 }

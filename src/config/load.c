@@ -408,6 +408,7 @@ static void load(struct loader *l, struct slice text, struct arena *scratch)
 	if (!root)
 		return;
 	loader_object(l, root, SCOPE_ROOT, l->config);
+	check_admin(l, root);
 	routes_load(l);
 	owned_collect(l);
 }

@@ -84,6 +84,8 @@ config_read_fn read_workers, read_log_path, read_address, read_networks,
 bool policy_names_too_large(const struct node *on_failure);
 /* Routes, once all that they name is there. */
 void routes_load(struct loader *l);
+/* No listener has the admin port's address. */
+void check_admin(struct loader *l, const struct node *root);
 /* owns_headers of all agents as one list. */
 void owned_collect(struct loader *l);
 

@@ -215,6 +215,22 @@ void read_listeners(struct loader *l, const struct config_row *row,
 	config->n_listeners = i;
 }
 
+void check_admin(struct loader *l, const struct node *root)
+{
+	const struct node *list = node_get(root, "listeners");
+	struct config *config = l->config;
+	const struct node *n = list ? list->first : NULL;
+
+	for (unsigned i = 0; n && i < config->n_listeners; i++, n = n->next)
+		if (same_address(&config->listeners[i].address, &config->admin))
+			loader_fault_at(l, node_get(n, "address"),
+					"admin.address",
+					"the listener `%.64s` has this address",
+					config->listeners[i].name
+						? config->listeners[i].name
+						: "");
+}
+
 /* ---- upstreams ------------------------------------------------------------- */
 
 static void read_server(struct loader *l, const struct node *value,
