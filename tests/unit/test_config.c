@@ -376,7 +376,7 @@ static void test_routes(void **state)
 	  "event, which has room for 12285KiB\n" },
 	{ HEAD "memory: { held_bytes: 1MiB }\nroutes: [{ upstream: app, agents: "
 	  "[{ name: waf, request_body: hold, max_body: 2MiB }] }]\n",
-	  "f:9:78: routes[0].agents[0].max_body: is more than "
+	  "f:9:79: routes[0].agents[0].max_body: is more than "
 	  "memory.held_bytes\n" },
 	{ HEAD "routes: [{ upstream: app, agents: [{ name: waf, on_failure: "
 	  "{ too_large: allow }, on_too_large: block }] }]\n",
