@@ -1,0 +1,74 @@
+/* Cancel and ping: JSON on every link (protocol page 7). */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "wire/codec.h"
+#include "wire/put.h"
+#include "wire/reader.h"
+
+#define CONTROL_MAX	256u
+#define PONG_MAX	512u
+
+static bool queue(struct outq *q, char *start, const char *end, uint8_t type)
+{
+	frame_write_head(start, type, (size_t)(end - start) - FRAME_HEAD);
+	return outq_commit(q, (size_t)(end - start));
+}
+
+bool wire_encode_cancel(struct outq *q, const char id[EVENT_ID_LEN],
+			enum wire_cancel why, uint64_t wall_ms)
+{
+	char *start = outq_reserve(q, CONTROL_MAX), *o;
+
+	if (!start)
+		return false;
+	o = PUT_LIT(start + FRAME_HEAD, "{\"correlation_id\":\"");
+	o = put_bytes(o, id, EVENT_ID_LEN);
+	o = put_json_uint(PUT_LIT(o, "\",\"reason\":"), (uint64_t)why);
+	o = put_json_uint(PUT_LIT(o, ",\"timestamp_ms\":"), wall_ms);
+	return queue(q, start, put_byte(o, '}'), FRAME_CANCEL);
+}
+
+bool wire_encode_ping(struct outq *q, uint64_t sequence, uint64_t wall_ms)
+{
+	char *start = outq_reserve(q, CONTROL_MAX), *o;
+
+	if (!start)
+		return false;
+	o = PUT_LIT(start + FRAME_HEAD, "{\"sequence\":");
+	o = put_json_uint(o, sequence);
+	o = put_json_uint(PUT_LIT(o, ",\"timestamp_ms\":"), wall_ms);
+	return queue(q, start, put_byte(o, '}'), FRAME_PING);
+}
+
+bool wire_decode_pong(struct slice payload, uint64_t *sequence)
+{
+	static const struct slice names[] = {
+		{ "sequence", 8 }, { "timestamp_ms", 12 },
+	};
+	struct reader_members m;
+	char copy[PONG_MAX];
+	bool found = false;
+	struct reader r;
+	enum token token;
+	int i;
+
+	if (payload.n > sizeof(copy) || !payload.n)
+		return false;
+	/* Reading changes what is read. */
+	memcpy(copy, payload.p, payload.n);
+	reader_init(&r, copy, payload.n, true);
+	if (reader_next(&r) != TOKEN_MAP)
+		return false;
+	reader_members(&r, &m, names, ARRAY_LEN(names), TOKEN_MAP);
+	while ((i = reader_member(&r, &m)) >= 0) {
+		token = reader_next(&r);
+		if (i == 0 && token == TOKEN_INT && !r.negative) {
+			*sequence = r.num;
+			found = true;
+			continue;
+		}
+		reader_finish(&r, token, NULL);
+	}
+	return reader_at_end(&r) && found;
+}
