@@ -177,12 +177,14 @@ check: deps
 	@tests/run lint unit:asan sim:asan e2e:release
 
 check-asan: deps
-	@$(MAKE_F)asan all unit build-sim load
+	@$(MAKE_F)asan all unit build-sim
+	@$(MAKE_F)release load
 	@tests/run unit:asan sim:asan e2e:asan
 
 # The parts in which threads meet: the loop's posts, the agent table, reload.
 check-tsan: deps
-	@$(MAKE_F)tsan all unit-tsan load
+	@$(MAKE_F)tsan all unit-tsan
+	@$(MAKE_F)release load
 	@tests/run unit:tsan e2e:tsan:reload,drain,kill,proxy_get
 
 check-e2e: deps
