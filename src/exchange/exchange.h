@@ -66,6 +66,8 @@ void client_accept(struct worker_listener *l, int fd,
 		   const struct net_addr *from);
 /* Its exchange is over (exchange_end has let go of it). */
 void client_exchange_over(struct client *c);
+/* Closes the connection; its exchange has let go. hard: RST. */
+void client_drop(struct client *c, bool hard);
 /* Closes at once, ending the exchange as `why` if there is one. */
 void client_kill(struct client *c, enum ended_by by, const char *why);
 
@@ -324,9 +326,12 @@ void ask_end(struct exchange *ex, struct party *p,
 	     const struct agent_reply *reply);
 /* Puts a head before all agents that get it. */
 void ask_head(struct flow *f);
+/* A decision that turned out not to be applicable: it is a failure then. */
+void ask_recount(struct party *p, enum event_type type,
+		 const struct decision *d);
 /*
- * A failure: applies outcome(). True: go on (the agent is out). False: the
- * exchange was answered or cut.
+ * A failure about a chunk: applies outcome(). True: go on without the agent.
+ * False: the exchange was answered or cut.
  */
 bool ask_failed(struct party *p, struct flow *f, enum event_type type,
 		enum cause cause, bool refused);

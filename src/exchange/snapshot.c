@@ -88,7 +88,8 @@ static bool make_routes(struct snapshot *s)
 	const struct config *c = s->config;
 
 	s->routes = mem_zalloc((c->n_routes + 1) * sizeof(*s->routes));
-	if (!s->routes)
+	s->no_route = metrics_set_get(s->metrics, METRICS_ROUTE, "none", "");
+	if (!s->routes || !s->no_route)
 		return false;
 	for (unsigned i = 0; i < c->n_routes; i++) {
 		struct snapshot_route *r = &s->routes[i];
@@ -174,6 +175,8 @@ void snapshot_free(struct snapshot *s)
 			metrics_set_put(s->metrics, s->routes[i].metrics);
 		mem_free(s->routes[i].agents);
 	}
+	if (s->no_route)
+		metrics_set_put(s->metrics, s->no_route);
 	for (unsigned i = 0; s->listeners && i < c->n_listeners; i++)
 		if (s->listeners[i].metrics)
 			metrics_set_put(s->metrics, s->listeners[i].metrics);

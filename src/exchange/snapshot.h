@@ -56,6 +56,7 @@ struct snapshot {
 	unsigned n_workers;
 	struct snapshot_route *routes;	/* as config->routes */
 	struct snapshot_listener *listeners;	/* as config->listeners */
+	struct metrics_set *no_route;	/* of requests that none took */
 	struct upstream **upstreams;	/* as config->upstreams */
 	struct agent **agents;		/* as config->agents */
 	/* All workers: atomic, how many have not released it yet. */

@@ -1,0 +1,443 @@
+/*
+ * Asking: heads go to all agents at once, and what answers and failures mean
+ * for the exchange. Who is asked about chunks, and when, is in stage.c.
+ */
+#include "exchange/exchange.h"
+#include "policy/edit.h"
+#include "policy/outcome.h"
+
+/* ---- time ---------------------------------------------------------------------- */
+
+static uint64_t left_of(uint64_t budget_us, uint64_t spent_us)
+{
+	if (budget_us == 0)
+		return UINT64_MAX;
+	return spent_us < budget_us ? budget_us - spent_us : 0;
+}
+
+uint64_t ask_timeout(struct party *p, enum event_type type,
+		     enum cause *cause)
+{
+	const struct config_agent_timeouts *t = &p->config->timeouts;
+	struct exchange *ex = p->ex;
+	bool chunk = type == EVENT_REQUEST_CHUNK ||
+		     type == EVENT_RESPONSE_CHUNK;
+	uint64_t timeout_us = chunk ? t->body_us : t->head_us;
+	uint64_t spent_us = ex->agents_us;
+	uint64_t left_us;
+
+	if (ex->asks)
+		spent_us += ex->worker->loop->now_us - ex->asks_since_us;
+	left_us = min_u64(left_of(ex->route->config->budget_us, spent_us),
+			  left_of(t->budget_us, p->spent_us));
+	*cause = CAUSE_TIMEOUT;
+	if (left_us < timeout_us) {
+		*cause = CAUSE_BUDGET;
+		timeout_us = left_us;
+	}
+	return timeout_us ? timeout_us : 1;
+}
+
+void ask_begin(struct exchange *ex)
+{
+	if (ex->asks++ == 0)
+		ex->asks_since_us = ex->worker->loop->now_us;
+}
+
+void ask_end(struct exchange *ex, struct party *p,
+	     const struct agent_reply *reply)
+{
+	p->spent_us += reply->us;
+	ASSERT(ex->asks > 0);
+	if (--ex->asks == 0)
+		ex->agents_us += ex->worker->loop->now_us - ex->asks_since_us;
+}
+
+/* ---- the log's view --------------------------------------------------------------- */
+
+struct record_agent *ask_record(struct party *p, enum event_type type)
+{
+	struct record_agent *r = p->record[type];
+
+	if (r)
+		return r;
+	r = arena_zalloc(&p->ex->arena, sizeof(*r));
+	if (!r)
+		return NULL;
+	r->name = p->agent_config->name;
+	r->event = type;
+	p->record[type] = r;
+	return r;
+}
+
+static const struct slice *dup_slices(struct arena *a, const struct slice *from,
+				      unsigned *n)
+{
+	struct slice *to;
+
+	if (*n == 0)
+		return NULL;
+	to = arena_alloc(a, *n * sizeof(*to));
+	for (unsigned i = 0; to && i < *n; i++) {
+		to[i] = arena_dup(a, from[i]);
+		if (!to[i].p)
+			to[i].n = 0;
+	}
+	if (!to)
+		*n = 0;
+	return to;
+}
+
+static void note_audit(struct party *p, struct record_agent *r,
+		       const struct audit *audit)
+{
+	struct arena *a = &p->ex->arena;
+
+	if (audit->n_tags + audit->n_rules + audit->n_reasons == 0)
+		return;
+	r->n_tags = audit->n_tags;
+	r->n_rules = audit->n_rules;
+	r->n_reasons = audit->n_reasons;
+	r->tags = dup_slices(a, audit->tags, &r->n_tags);
+	r->rules = dup_slices(a, audit->rules, &r->n_rules);
+	r->reasons = dup_slices(a, audit->reasons, &r->n_reasons);
+}
+
+void ask_note(struct party *p, enum event_type type, enum verdict verdict,
+	      enum cause cause, const struct agent_reply *reply)
+{
+	struct record_agent *r = ask_record(p, type);
+
+	if (!r)
+		return;
+	/* Of several chunks the one that was not allowed is what counts. */
+	if (r->verdict == VERDICT_ALLOW) {
+		r->verdict = verdict;
+		r->cause = cause;
+	}
+	r->chunks++;
+	if (!reply)
+		return;
+	r->us += reply->us;
+	r->queue_us += reply->queue_us;
+	if (!reply->decision)
+		return;
+	if (verdict == VERDICT_BLOCK || verdict == VERDICT_REDIRECT)
+		r->status = reply->decision->status;
+	note_audit(p, r, &reply->decision->audit);
+}
+
+/* ---- failures ------------------------------------------------------------------------ */
+
+static bool response_begun(const struct exchange *ex)
+{
+	return ex->status != 0;
+}
+
+/* Counts and notes what a failure comes to. */
+static struct outcome take_outcome(struct party *p, enum event_type type,
+				   enum cause cause, bool refused,
+				   const struct agent_reply *reply)
+{
+	struct exchange *ex = p->ex;
+	struct outcome o = outcome_of(cause, type, &p->config->on_failure,
+				      p->agent_config->deny_status, refused,
+				      response_begun(ex));
+
+	if (o.action == OUTCOME_ALLOW) {
+		counter_inc(&p->metrics->bypass[cause]);
+		ex->bypass = true;
+	} else {
+		counter_inc(&p->metrics->denied[cause]);
+	}
+	ask_note(p, type, o.action == OUTCOME_ALLOW ? VERDICT_FAIL_ALLOW :
+		 VERDICT_FAIL_DENY, cause, reply);
+	log_debug("agent_failed", "id=%.*s agent=%s event=%s cause=%s text=\"%s\"",
+		  EVENT_ID_LEN, ex->meta.correlation_id,
+		  p->agent_config->name, event_names[type],
+		  cause_names[cause],
+		  reply && reply->text ? reply->text : "");
+	return o;
+}
+
+void ask_recount(struct party *p, enum event_type type,
+		 const struct decision *d)
+{
+	counter_dec(&p->metrics->decisions[type][d->kind]);
+	counter_inc(&p->metrics->failures[CAUSE_PROTOCOL]);
+}
+
+bool ask_failed(struct party *p, struct flow *f, enum event_type type,
+		enum cause cause, bool refused)
+{
+	struct exchange *ex = f->ex;
+	struct outcome o = take_outcome(p, type, cause, refused, NULL);
+
+	switch (o.action) {
+	case OUTCOME_ALLOW:
+		return true;
+	case OUTCOME_DENY:
+		ex->decided_by = p->agent_config->name;
+		answer_error(ex, o.status, ENDED_AGENT, cause_names[cause]);
+		return false;
+	case OUTCOME_CUT:
+		ex->decided_by = p->agent_config->name;
+		answer_cut(ex, ENDED_AGENT, cause_names[cause]);
+		return false;
+	}
+	return false;
+}
+
+/* ---- decisions ------------------------------------------------------------------------- */
+
+static bool keep_ops(struct party *p, unsigned side,
+		     const struct header_op *ops, unsigned n)
+{
+	struct arena *a = &p->ex->arena;
+	struct op_list *l = arena_zalloc(a, sizeof(*l));
+	struct header_op *copy = arena_alloc(a, n * sizeof(*copy));
+
+	if (!l || !copy)
+		return false;
+	for (unsigned i = 0; i < n; i++) {
+		copy[i].kind = ops[i].kind;
+		copy[i].name = arena_dup(a, ops[i].name);
+		copy[i].value = arena_dup(a, ops[i].value);
+		if (!copy[i].name.p || (ops[i].value.n && !copy[i].value.p))
+			return false;
+	}
+	l->ops = copy;
+	l->n = n;
+	*p->ops_tail[side] = l;
+	p->ops_tail[side] = &l->next;
+	return true;
+}
+
+/* An agent may name the route's own upstream, or one that the route lists. */
+static bool choose_upstream(struct exchange *ex, struct slice name)
+{
+	const struct config_route *r = ex->route->config;
+
+	if (slice_eq(name, slice_str(r->upstream->name))) {
+		ex->upstream = ex->route->upstream;
+		return true;
+	}
+	for (unsigned i = 0; i < r->n_agent_upstreams; i++) {
+		const struct config_upstream *u = r->agent_upstreams[i];
+
+		if (!slice_eq(name, slice_str(u->name)))
+			continue;
+		ex->upstream = ex->snapshot->upstreams[u->index];
+		return true;
+	}
+	return false;
+}
+
+bool ask_take_ops(struct party *p, struct flow *f, const struct decision *d)
+{
+	struct exchange *ex = p->ex;
+	bool request_held = ex->request.state == FLOW_HEAD &&
+			    f == &ex->request;
+	bool response_held = ex->response.state <= FLOW_HEAD;
+
+	if (!edit_request_ops_valid(d->request_ops, d->n_request_ops))
+		return false;
+	if (d->n_request_ops && !request_held)
+		counter_add(&p->metrics->ops_dropped, d->n_request_ops);
+	else if (d->n_request_ops &&
+		 !keep_ops(p, SIDE_REQUEST, d->request_ops, d->n_request_ops))
+		exchange_no_memory(ex);
+	if (d->n_response_ops && !response_held)
+		counter_add(&p->metrics->ops_dropped, d->n_response_ops);
+	else if (d->n_response_ops && exchange_open(ex) && !ex->answered &&
+		 !keep_ops(p, SIDE_RESPONSE, d->response_ops,
+			   d->n_response_ops))
+		exchange_no_memory(ex);
+	return true;
+}
+
+void ask_refuse(struct party *p, struct flow *f, const struct decision *d)
+{
+	struct exchange *ex = f->ex;
+
+	ex->decided_by = p->agent_config->name;
+	if (response_begun(ex))
+		answer_cut(ex, ENDED_AGENT, verdict_names[d->kind]);
+	else
+		answer_decision(ex, p, d);
+}
+
+/* ---- heads -------------------------------------------------------------------------------- */
+
+static struct flow *flow_of(struct exchange *ex, enum event_type type)
+{
+	return type == EVENT_REQUEST_HEAD ? &ex->request : &ex->response;
+}
+
+static bool gets_body(const struct party *p, const struct flow *f)
+{
+	return f->has_body && (f->kind->side == SIDE_REQUEST ?
+			       p->config->request_body != BODY_NONE :
+			       p->config->response_body != BODY_NONE);
+}
+
+static void head_failed(struct flow *f, struct party *p,
+			enum event_type type, const struct agent_reply *reply)
+{
+	struct merge_slot *slot = &f->slots[p - f->ex->parties];
+	struct outcome o = take_outcome(p, type, reply->cause,
+					reply->refused, reply);
+
+	if (o.action == OUTCOME_ALLOW) {
+		slot->state = MERGE_FAILED_OPEN;
+		p->out = true;
+		return;
+	}
+	slot->state = MERGE_REFUSED;
+	p->fail_status = o.status;
+	p->fail_cause = reply->cause;
+}
+
+/* An answer that could be read but not be applied. */
+static void head_misfit(struct flow *f, struct party *p, enum event_type type,
+			const struct agent_reply *reply)
+{
+	struct agent_reply failure = *reply;
+
+	ask_recount(p, type, reply->decision);
+	failure.cause = CAUSE_PROTOCOL;
+	failure.decision = NULL;
+	failure.refused = reply->decision->kind != DECISION_ALLOW;
+	head_failed(f, p, type, &failure);
+}
+
+static void head_decided(struct flow *f, struct party *p,
+			 enum event_type type, const struct agent_reply *reply)
+{
+	struct exchange *ex = f->ex;
+	struct merge_slot *slot = &f->slots[p - ex->parties];
+	const struct decision *d = reply->decision;
+	bool more = d->needs_more && gets_body(p, f);
+
+	if (d->kind != DECISION_ALLOW && !more) {
+		p->decision = arena_alloc(&ex->arena, sizeof(*p->decision));
+		if (!p->decision ||
+		    !decision_dup(p->decision, d, &ex->arena)) {
+			exchange_no_memory(ex);
+			return;
+		}
+		slot->state = MERGE_REFUSED;
+		ask_note(p, type, (enum verdict)d->kind, CAUSE_NONE, reply);
+		return;
+	}
+	if (d->upstream.n > 0 && type == EVENT_REQUEST_HEAD &&
+	    !choose_upstream(ex, d->upstream)) {
+		head_misfit(f, p, type, reply);
+		return;
+	}
+	if (!ask_take_ops(p, f, d)) {
+		head_misfit(f, p, type, reply);
+		return;
+	}
+	slot->state = MERGE_ALLOWED;
+	slot->needs_more = more;
+	p->needs_more[f->kind->side] = more;
+	ask_note(p, type, VERDICT_ALLOW, CAUSE_NONE, reply);
+}
+
+/* What the answers so far come to. */
+static void merge_heads(struct flow *f)
+{
+	struct exchange *ex = f->ex;
+	struct merge m = merge_answers(f->slots, ex->n_parties);
+	struct party *p;
+
+	switch (m.result) {
+	case MERGE_WAIT:
+		return;
+	case MERGE_ALLOW:
+		flow_judged(f);
+		return;
+	case MERGE_DECIDED:
+		p = &ex->parties[m.index];
+		if (p->decision) {
+			ask_refuse(p, f, p->decision);
+			return;
+		}
+		ex->decided_by = p->agent_config->name;
+		answer_error(ex, p->fail_status, ENDED_AGENT,
+			     cause_names[p->fail_cause]);
+		return;
+	}
+}
+
+static void on_head_reply(struct agent_call *call,
+			  const struct agent_reply *reply)
+{
+	struct party *p = container_of(call, struct party, head_call);
+	enum event_type type = call->event->type;
+	struct exchange *ex = p->ex;
+	struct flow *f = flow_of(ex, type);
+
+	ASSERT(exchange_open(ex));
+	f->heads_pending--;
+	ask_end(ex, p, reply);
+	if (reply->cause != CAUSE_NONE)
+		head_failed(f, p, type, reply);
+	else
+		head_decided(f, p, type, reply);
+	if (exchange_open(ex) && !ex->answered)
+		merge_heads(f);
+}
+
+static void fill_head_event(struct flow *f)
+{
+	struct event *ev = &f->head_event;
+	const struct http_head *h = &f->head;
+
+	ev->type = f->kind->head_event;
+	ev->meta = &f->ex->meta;
+	ev->head.method = h->method;
+	ev->head.uri = h->path;
+	ev->head.status = h->status;
+	ev->head.fields = h->fields;
+	ev->head.n_fields = h->n_fields;
+	ev->head.has_body = f->has_body;
+}
+
+static bool is_asked(const struct party *p, const struct flow *f)
+{
+	if (p->out)
+		return false;
+	return f->kind->side == SIDE_REQUEST || p->config->response_head;
+}
+
+void ask_head(struct flow *f)
+{
+	struct exchange *ex = f->ex;
+
+	f->slots = arena_zalloc(&ex->arena,
+				ex->n_parties * sizeof(*f->slots));
+	if (!f->slots) {
+		exchange_no_memory(ex);
+		return;
+	}
+	fill_head_event(f);
+	for (unsigned i = 0; i < ex->n_parties; i++) {
+		struct party *p = &ex->parties[i];
+		uint64_t timeout_us;
+		enum cause cause;
+
+		if (!is_asked(p, f)) {
+			f->slots[i].state = MERGE_SKIPPED;
+			continue;
+		}
+		timeout_us = ask_timeout(p, f->kind->head_event, &cause);
+		f->heads_pending++;
+		ask_begin(ex);
+		agent_ask(&p->head_call, &p->session, &f->head_event,
+			  timeout_us, cause, on_head_reply);
+	}
+	if (f->heads_pending == 0)
+		flow_judged(f);
+}

@@ -1,0 +1,696 @@
+#include "exchange/exchange.h"
+
+#include "http/path.h"
+#include "policy/edit.h"
+#include "policy/route.h"
+
+/* Room for edits in a response's head, beyond its own fields. */
+#define SPARE_FIELDS	16u
+
+static const struct flow_kind request_kind = {
+	.head_event = EVENT_REQUEST_HEAD,
+	.chunk_event = EVENT_REQUEST_CHUNK,
+	.side = SIDE_REQUEST,
+	.mutate_bit = MUTATE_REQUEST,
+	.name = "request",
+};
+
+static const struct flow_kind response_kind = {
+	.head_event = EVENT_RESPONSE_HEAD,
+	.chunk_event = EVENT_RESPONSE_CHUNK,
+	.side = SIDE_RESPONSE,
+	.mutate_bit = MUTATE_RESPONSE,
+	.name = "response",
+};
+
+/* ---- beginning -------------------------------------------------------------- */
+
+static void make_correlation_id(struct worker *w, char out[EVENT_ID_LEN])
+{
+	uint64_t v = w->id_counter++;
+
+	memcpy(out, w->id_prefix, 16);
+	for (int i = EVENT_ID_LEN - 1; i >= 16; i--, v >>= 4)
+		out[i] = "0123456789abcdef"[v & 15];
+}
+
+struct exchange *exchange_new(struct client *c, const struct http_head *head,
+			      struct block *block)
+{
+	struct worker *w = c->worker;
+	struct arena arena;
+	struct exchange *ex;
+
+	arena_init(&arena, &w->loop->arenas);
+	ex = arena_alloc(&arena, sizeof(*ex));
+	if (!ex)
+		return NULL;
+	memset(ex, 0, sizeof(*ex));
+	ex->arena = arena;
+	ex->worker = w;
+	ex->client = c;
+	ex->listener = c->listener;
+	ex->snapshot = w->snapshot;
+	ex->snapshot->pin[w->index].pins++;
+	ex->start_us = c->begin_us ? c->begin_us : w->loop->now_us;
+	ex->start_wall_us = w->loop->wall_us -
+		(w->loop->now_us - ex->start_us);
+	ex->head_us = w->loop->now_us;
+	ex->head_block = block_get(block);
+	make_correlation_id(w, ex->meta.correlation_id);
+	ex->meta.go_request_id = ++w->go_id << 8 | (w->index & 255);
+	ex->client_ip = slice_of(c->peer.ip, c->peer.ip_len);
+	flow_init(&ex->request, ex, &request_kind);
+	flow_init(&ex->response, ex, &response_kind);
+	ex->request.source = &c->h1.source;
+	ex->response.sink = &c->h1.sink;
+	c->h1.source.events = &flow_source_events;
+	c->h1.source.owner = &ex->request;
+	c->h1.sink.events = &flow_sink_events;
+	c->h1.sink.owner = &ex->response;
+	c->exchange = ex;
+	w->n_exchanges++;
+	counter_inc(&w->metrics->exchanges_in_flight);
+	return ex;
+}
+
+static void bad_request(struct exchange *ex, unsigned status,
+			enum metrics_bad reason)
+{
+	counter_inc(&ex->worker->metrics->bad_requests[reason]);
+	answer_error(ex, status,
+		     status == 413 ? ENDED_LIMIT : ENDED_PROXY,
+		     metrics_bad_names[reason]);
+}
+
+/* False: answered. */
+static bool find_route(struct exchange *ex, const struct http_head *head)
+{
+	const struct config *config = ex->snapshot->config;
+	const struct config_route *route;
+	struct http_path path;
+	struct slice host;
+	bool ambiguous;
+
+	switch (http_path_normalise(head->path, &ex->arena, &path)) {
+	case HTTP_PATH_OK:
+		break;
+	case HTTP_PATH_BAD:
+		bad_request(ex, 400, METRICS_BAD_PATH);
+		return false;
+	case HTTP_PATH_NO_MEMORY:
+		exchange_no_memory(ex);
+		return false;
+	}
+	host = http_host_normalise(head->host, &ex->arena);
+	if (!host.p && head->host.n > 0) {
+		exchange_no_memory(ex);
+		return false;
+	}
+	ex->meta.server_name = host;
+	route = route_match(config, host, &path, head->method, &ambiguous);
+	if (!route) {
+		if (ambiguous)
+			bad_request(ex, 400, METRICS_BAD_AMBIGUOUS_PATH);
+		else
+			bad_request(ex, 404, METRICS_BAD_NO_ROUTE);
+		return false;
+	}
+	ex->route = &ex->snapshot->routes[route->index];
+	ex->upstream = ex->route->upstream;
+	return true;
+}
+
+/* What is forwarded and what agents see, made of what came. */
+static bool make_forwarded(struct exchange *ex, const struct http_head *head)
+{
+	struct forward_input input = {
+		.config = ex->snapshot->config,
+		.listener = ex->listener->config ?
+			    ex->listener->config->config : NULL,
+		.peer = &ex->client->peer,
+		.route = ex->route->config,
+		.request_id = ex->meta.correlation_id,
+	};
+	struct forward_result result;
+	struct flow *f = &ex->request;
+
+	if (!forward_request(&f->head, head, &input, &ex->arena, &result)) {
+		exchange_no_memory(ex);
+		return false;
+	}
+	/* Ours with the upstream, whatever the client wants with us. */
+	f->head.keep_alive = true;
+	ex->meta.request_id = result.request_id;
+	ex->meta.client_ip = ex->client_ip = result.client_ip;
+	ex->meta.client_port = result.client_port;
+	ex->expect_ours = result.expect_removed && head->expect_continue &&
+		head->framing != HTTP_BODY_NONE;
+	f->has_body = head->framing == HTTP_BODY_CHUNKED ||
+		(head->framing == HTTP_BODY_LENGTH && head->content_length);
+	return true;
+}
+
+static void fill_meta(struct exchange *ex, const struct http_head *head)
+{
+	struct event_meta *m = &ex->meta;
+	const struct field *trace;
+
+	m->protocol = head->minor ? SLICE("HTTP/1.1") : SLICE("HTTP/1.0");
+	m->route_id = slice_str(ex->route->config->name);
+	m->upstream_id = slice_str(ex->route->config->upstream->name);
+	timefmt_rfc3339_ms(&ex->worker->loop->time_cache, ex->start_wall_us,
+			   ex->timestamp);
+	m->timestamp = slice_of(ex->timestamp, sizeof(ex->timestamp));
+	trace = http_head_find(&ex->request.head, HTTP_FIELD_TRACEPARENT);
+	if (trace)
+		m->traceparent = field_value(trace);
+}
+
+static bool make_parties(struct exchange *ex)
+{
+	const struct config_route *route = ex->route->config;
+
+	if (route->n_agents == 0)
+		return true;
+	ex->parties = arena_zalloc(&ex->arena,
+				   route->n_agents * sizeof(*ex->parties));
+	if (!ex->parties) {
+		exchange_no_memory(ex);
+		return false;
+	}
+	for (unsigned i = 0; i < route->n_agents; i++) {
+		struct party *p = &ex->parties[i];
+
+		p->ex = ex;
+		p->config = &route->agents[i];
+		p->agent = ex->route->agents[i];
+		p->agent_config = agent_config(p->agent);
+		p->metrics = agent_metrics(p->agent, ex->worker->loop);
+		p->ops_tail[SIDE_REQUEST] = &p->ops[SIDE_REQUEST];
+		p->ops_tail[SIDE_RESPONSE] = &p->ops[SIDE_RESPONSE];
+		agent_session_init(&p->session, p->agent, ex->worker->loop,
+				   &ex->meta);
+	}
+	ex->n_parties = route->n_agents;
+	return true;
+}
+
+static void on_total_timeout(struct deadline *d)
+{
+	struct exchange *ex = container_of(d, struct exchange, total_deadline);
+
+	answer_error(ex, 504, ENDED_TIMEOUT, "total_timeout");
+}
+
+/* What a listener's limits say of this head. False: answered. */
+static bool within_limits(struct exchange *ex, const struct http_head *head)
+{
+	const struct config_listener *l = ex->listener->config->config;
+
+	if (head->framing == HTTP_BODY_LENGTH && l->limits.body &&
+	    head->content_length > l->limits.body) {
+		bad_request(ex, 413, METRICS_BAD_BODY_TOO_LARGE);
+		return false;
+	}
+	deadline_start(ex->worker->loop, &ex->total_deadline,
+		       l->timeouts.total_us, on_total_timeout);
+	return true;
+}
+
+void exchange_begin(struct exchange *ex, const struct http_head *head)
+{
+	ex->method = head->method;
+	ex->target = head->target;
+	ex->host = head->host;
+	ex->request.head.minor = head->minor;
+	ex->request.head.method_id = head->method_id;
+	if (!ex->listener->config) {
+		/* Taken out of the config under this connection's feet. */
+		answer_error(ex, 503, ENDED_SHUTDOWN, "listener_gone");
+		return;
+	}
+	if (head->method_id == HTTP_CONNECT) {
+		bad_request(ex, 405, METRICS_BAD_METHOD);
+		return;
+	}
+	if (!find_route(ex, head) || !make_forwarded(ex, head) ||
+	    !within_limits(ex, head) || !make_parties(ex))
+		return;
+	fill_meta(ex, head);
+	flow_set_state(&ex->request, FLOW_HEAD, "head");
+	if (ex->n_parties > 0)
+		ask_head(&ex->request);
+	else
+		flow_judged(&ex->request);
+}
+
+/* ---- the upstream -------------------------------------------------------------- */
+
+static void attach_upstream(struct exchange *ex)
+{
+	struct upstream_conn *conn = ex->lease.conn;
+
+	ex->server = upstream_server_name(conn);
+	ex->attempts = ex->lease.attempts;
+	if (!conn->reused)
+		ex->connect_us += conn->connect_us;
+	conn->h1.source.events = &flow_source_events;
+	conn->h1.source.owner = &ex->response;
+	conn->h1.sink.events = &flow_sink_events;
+	conn->h1.sink.owner = &ex->request;
+	ex->request.sink = &conn->h1.sink;
+	ex->response.source = &conn->h1.source;
+	h1_begin_request(&conn->h1,
+			 (enum http_method)ex->request.head.method_id);
+}
+
+static void on_upstream_ready(struct upstream_lease *l,
+			      enum upstream_error error)
+{
+	struct exchange *ex = container_of(l, struct exchange, lease);
+
+	ex->attempts = l->attempts;
+	switch (error) {
+	case UPSTREAM_OK:
+		attach_upstream(ex);
+		flow_pump(&ex->request);
+		return;
+	case UPSTREAM_TIMEOUT:
+		answer_error(ex, 504, ENDED_UPSTREAM, "connect_timeout");
+		return;
+	case UPSTREAM_NO_MEMORY:
+		exchange_no_memory(ex);
+		return;
+	case UPSTREAM_REFUSED:
+	case UPSTREAM_MALFORMED:
+	case UPSTREAM_RESPONSE_TIMEOUT:
+	case UPSTREAM_CLOSED:
+	case UPSTREAM_ERROR_N:
+		answer_error(ex, 502, ENDED_UPSTREAM, "connect_failed");
+		return;
+	}
+}
+
+bool exchange_want_upstream(struct exchange *ex)
+{
+	if (ex->request.sink)
+		return true;
+	if (ex->leased)
+		return false;
+	ex->leased = true;
+	ex->lease.on_ready = on_upstream_ready;
+	if (!upstream_acquire(ex->upstream, ex->worker->loop, &ex->lease))
+		return false;
+	attach_upstream(ex);
+	return true;
+}
+
+static void give_back(struct exchange *ex, bool reuse)
+{
+	if (!ex->leased)
+		return;
+	ex->leased = false;
+	ex->attempts = ex->lease.attempts;
+	ex->request.sink = NULL;
+	ex->response.source = NULL;
+	upstream_release(&ex->lease, reuse);
+}
+
+/* The response is all here. The connection serves the next one while this
+ * client still reads. */
+static void response_complete(struct exchange *ex)
+{
+	ex->upstream_ok = true;
+	if (ex->tunnel || ex->request.state < FLOW_FLUSHING)
+		return;
+	give_back(ex, ex->request.state != FLOW_ABORTED);
+	if (ex->request.state == FLOW_FLUSHING)
+		flow_set_state(&ex->request, FLOW_DONE, "answered");
+}
+
+static bool may_retry(const struct exchange *ex, enum message_fault why)
+{
+	const struct upstream_conn *conn = ex->lease.conn;
+
+	return (why == MESSAGE_EOF || why == MESSAGE_RESET) &&
+	       ex->leased && conn && conn->reused && !ex->retried &&
+	       !conn->h1.got_bytes && !ex->request.has_body &&
+	       ex->response.state == FLOW_IDLE &&
+	       http_method_idempotent(
+			(enum http_method)ex->request.head.method_id);
+}
+
+/* A kept connection was dead: once more, on a fresh one (design.md 5). */
+static void retry(struct exchange *ex)
+{
+	ex->retried = true;
+	upstream_report_retry(&ex->lease);
+	give_back(ex, false);
+	ex->lease.fresh = true;
+	ex->request.state = FLOW_HEAD;
+	flow_pump_later(&ex->request);
+}
+
+static void response_aborted(struct exchange *ex, enum message_fault why)
+{
+	if (may_retry(ex, why)) {
+		retry(ex);
+		return;
+	}
+	switch (why) {
+	case MESSAGE_EOF:
+	case MESSAGE_RESET:
+		upstream_report(&ex->lease, UPSTREAM_CLOSED);
+		answer_error(ex, 502, ENDED_UPSTREAM, "upstream_closed");
+		return;
+	case MESSAGE_MALFORMED:
+		upstream_report(&ex->lease, UPSTREAM_MALFORMED);
+		answer_error(ex, 502, ENDED_UPSTREAM, "upstream_malformed");
+		return;
+	case MESSAGE_TIMEOUT:
+		upstream_report(&ex->lease, UPSTREAM_RESPONSE_TIMEOUT);
+		answer_error(ex, 504, ENDED_UPSTREAM, "upstream_timeout");
+		return;
+	case MESSAGE_NO_MEMORY:
+		exchange_no_memory(ex);
+		return;
+	}
+}
+
+static void request_aborted(struct exchange *ex, enum message_fault why,
+			    enum http_parse fault)
+{
+	struct worker_metrics *m = ex->worker->metrics;
+
+	switch (why) {
+	case MESSAGE_EOF:
+		counter_inc(&m->bad_requests[METRICS_BAD_CUT]);
+		answer_error(ex, 400, ENDED_CLIENT, "cut");
+		return;
+	case MESSAGE_RESET:
+		exchange_client_gone(ex, "reset");
+		return;
+	case MESSAGE_MALFORMED:
+		counter_inc(&m->bad_requests[fault]);
+		answer_error(ex, http_parse_status(fault), ENDED_PROXY,
+			     http_parse_names[fault]);
+		return;
+	case MESSAGE_TIMEOUT:
+		counter_inc(&m->bad_requests[METRICS_BAD_TIMEOUT]);
+		answer_error(ex, 408, ENDED_TIMEOUT, "body_timeout");
+		return;
+	case MESSAGE_NO_MEMORY:
+		exchange_no_memory(ex);
+		return;
+	}
+}
+
+/* ---- the response's head ---------------------------------------------------------- */
+
+/* Passed on as it is, unseen by agents (protocol page 5.4). */
+static void interim_head(struct exchange *ex, const struct http_head *head)
+{
+	if (ex->response.state != FLOW_IDLE || ex->request.head.minor == 0)
+		return;
+	if (head->status == 100 && ex->expect_ours)
+		return;
+	ex->response.sink->ops->head(ex->response.sink, head);
+}
+
+static bool copy_response_head(struct exchange *ex,
+			       const struct http_head *head,
+			       struct block *block)
+{
+	struct flow *f = &ex->response;
+	unsigned cap = head->n_fields + SPARE_FIELDS;
+	struct field *fields = arena_alloc(&ex->arena, cap * sizeof(*fields));
+
+	if (!fields)
+		return false;
+	memcpy(fields, head->fields, head->n_fields * sizeof(*fields));
+	f->head = *head;
+	f->head.fields = fields;
+	f->head.cap_fields = cap;
+	ex->response_block = block_get(block);
+	http_head_remove_id(&f->head, HTTP_FIELD_X_REQUEST_ID);
+	return http_head_add_id(&f->head, HTTP_FIELD_X_REQUEST_ID,
+				SLICE("X-Request-Id"), ex->meta.request_id);
+}
+
+static void response_head(struct exchange *ex, const struct http_head *head,
+			  struct block *block)
+{
+	struct flow *f = &ex->response;
+
+	if (head->status == 101 && ex->request.head.upgrade.n == 0) {
+		upstream_report(&ex->lease, UPSTREAM_MALFORMED);
+		answer_error(ex, 502, ENDED_UPSTREAM, "unasked_upgrade");
+		return;
+	}
+	ex->first_byte_us = ex->worker->loop->now_us;
+	if (!copy_response_head(ex, head, block)) {
+		exchange_no_memory(ex);
+		return;
+	}
+	ex->tunnel = head->status == 101;
+	f->has_body = head->framing == HTTP_BODY_CHUNKED ||
+		head->framing == HTTP_BODY_CLOSE ||
+		(head->framing == HTTP_BODY_LENGTH && head->content_length);
+	/* The client need not lose its connection for an old upstream. */
+	if (head->framing == HTTP_BODY_CLOSE)
+		f->head.framing = HTTP_BODY_CHUNKED;
+	flow_set_state(f, FLOW_HEAD, "head");
+	if (ex->route->asks_response_head)
+		ask_head(f);
+	else
+		flow_judged(f);
+}
+
+/* ---- both flows' sources and sinks -------------------------------------------------- */
+
+static void on_source_head(void *owner, const struct http_head *head,
+			   struct block *block)
+{
+	struct flow *f = owner;
+	struct exchange *ex = f->ex;
+
+	ASSERT(f == &ex->response);
+	if (!exchange_open(ex) || ex->answered)
+		return;
+	if (head->status < 200 && head->status != 101)
+		interim_head(ex, head);
+	else
+		response_head(ex, head, block);
+}
+
+static void on_source_data(void *owner, struct block *block, const char *p,
+			   size_t n)
+{
+	flow_take_data(owner, block, p, n);
+}
+
+static void on_source_end(void *owner, const struct http_head *trailers)
+{
+	struct flow *f = owner;
+	struct exchange *ex = f->ex;
+
+	if (!exchange_open(ex) || (ex->answered && f == &ex->response))
+		return;
+	flow_take_end(f, trailers);
+	if (f == &ex->response && exchange_open(ex) && !ex->answered)
+		response_complete(ex);
+}
+
+static void on_source_abort(void *owner, enum message_fault why,
+			    enum http_parse fault)
+{
+	struct flow *f = owner;
+	struct exchange *ex = f->ex;
+
+	if (!exchange_open(ex))
+		return;
+	if (f == &ex->request) {
+		if (ex->answered && why != MESSAGE_RESET)
+			return;
+		request_aborted(ex, why, fault);
+	} else if (!ex->answered) {
+		response_aborted(ex, why);
+	}
+}
+
+const struct source_events flow_source_events = {
+	.on_head = on_source_head,
+	.on_data = on_source_data,
+	.on_end = on_source_end,
+	.on_abort = on_source_abort,
+};
+
+static void on_sink_room(void *owner)
+{
+	flow_pump(owner);
+}
+
+static void on_sink_fail(void *owner, enum message_fault why)
+{
+	struct flow *f = owner;
+	struct exchange *ex = f->ex;
+
+	if (!exchange_open(ex))
+		return;
+	if (f == &ex->response) {
+		exchange_client_gone(ex, why == MESSAGE_TIMEOUT ?
+				     "send_timeout" : "gone");
+		return;
+	}
+	/* The upstream may have answered before it closed: its source goes on
+	 * to the end and says so, or says what is wrong. */
+	flow_abort(f, "upstream stopped reading");
+}
+
+static void on_sink_flushed(void *owner)
+{
+	struct flow *f = owner;
+	struct exchange *ex = f->ex;
+
+	if (!exchange_open(ex) || f->state != FLOW_FLUSHING)
+		return;
+	flow_set_state(f, FLOW_DONE, "flushed");
+	exchange_check_done(ex);
+}
+
+const struct sink_events flow_sink_events = {
+	.on_room = on_sink_room,
+	.on_fail = on_sink_fail,
+	.on_flushed = on_sink_flushed,
+};
+
+/* ---- the end ------------------------------------------------------------------------ */
+
+void exchange_withdraw_calls(struct exchange *ex, enum wire_cancel why)
+{
+	for (unsigned i = 0; i < ex->n_parties; i++)
+		agent_withdraw(&ex->parties[i].head_call, why);
+	agent_withdraw(&ex->request.call, why);
+	agent_withdraw(&ex->response.call, why);
+	ex->request.asking = ex->response.asking = false;
+	ex->request.heads_pending = ex->response.heads_pending = 0;
+	if (ex->asks) {
+		ex->agents_us += ex->worker->loop->now_us - ex->asks_since_us;
+		ex->asks = 0;
+	}
+}
+
+void exchange_stop_upstream(struct exchange *ex)
+{
+	exchange_withdraw_calls(ex, WIRE_CANCEL_BLOCKED);
+	flow_abort(&ex->request, "stopped");
+	/* Untouched: nothing of this exchange was written to it. */
+	give_back(ex, ex->sent_us == 0);
+}
+
+void exchange_check_done(struct exchange *ex)
+{
+	if (!exchange_open(ex) || ex->response.state != FLOW_DONE)
+		return;
+	if (ex->tunnel && !ex->answered) {
+		if (!ex->tunnel_state)
+			tunnel_start(ex);
+		return;
+	}
+	exchange_end(ex, (enum ended_by)ex->ended_by,
+		     ex->ended_why ? ex->ended_why : "");
+}
+
+void exchange_client_gone(struct exchange *ex, const char *why)
+{
+	if (ex->status == 0)
+		ex->status = 499;
+	exchange_end(ex, ENDED_CLIENT, why);
+}
+
+void exchange_no_memory(struct exchange *ex)
+{
+	answer_error(ex, 503, ENDED_LIMIT, "no_memory");
+}
+
+static void on_exchange_reap(struct task *t)
+{
+	struct exchange *ex = container_of(t, struct exchange, reap);
+	struct arena arena;
+
+	flow_fini(&ex->request);
+	flow_fini(&ex->response);
+	block_put(ex->head_block);
+	block_put(ex->response_block);
+	arena = ex->arena;
+	arena_fini(&arena);
+}
+
+static void end_sessions(struct exchange *ex)
+{
+	struct event_complete complete = {
+		.status = ex->status == 499 ? 0 : (uint16_t)ex->status,
+		.duration_ms = (ex->worker->loop->now_us - ex->start_us) /
+			       1000,
+		.request_body_size = ex->request.body_bytes,
+		.response_body_size = ex->response.sent_bytes,
+		.upstream_attempts = ex->attempts,
+		.error = ex->ended_by == ENDED_DONE ? SLICE_NONE :
+			 slice_str(ex->ended_why),
+	};
+
+	for (unsigned i = 0; i < ex->n_parties; i++)
+		agent_session_end(&ex->parties[i].session, &complete);
+}
+
+static enum wire_cancel cancel_reason(enum ended_by by)
+{
+	switch (by) {
+	case ENDED_CLIENT:
+		return WIRE_CANCEL_CLIENT;
+	case ENDED_AGENT:
+		return WIRE_CANCEL_BLOCKED;
+	case ENDED_UPSTREAM:
+		return WIRE_CANCEL_UPSTREAM;
+	case ENDED_TIMEOUT:
+		return WIRE_CANCEL_TIMEOUT;
+	case ENDED_SHUTDOWN:
+		return WIRE_CANCEL_SHUTDOWN;
+	case ENDED_DONE:
+	case ENDED_PROXY:
+	case ENDED_LIMIT:
+	case ENDED_N:
+		return WIRE_CANCEL_MANUAL;
+	}
+	return WIRE_CANCEL_MANUAL;
+}
+
+void exchange_end(struct exchange *ex, enum ended_by by, const char *why)
+{
+	struct client *c = ex->client;
+	struct worker *w = ex->worker;
+	bool whole = ex->response.state == FLOW_DONE && !ex->tunnel;
+
+	ASSERT(exchange_open(ex));
+	ex->state = EXCHANGE_ENDING;
+	ex->ended_by = by;
+	ex->ended_why = why;
+	deadline_stop(&ex->total_deadline);
+	tunnel_stop(ex);
+	exchange_withdraw_calls(ex, cancel_reason(by));
+	give_back(ex, false);
+	flow_abort(&ex->request, "ended");
+	flow_abort(&ex->response, "ended");
+	end_sessions(ex);
+	record_end(ex);
+	counter_dec(&w->metrics->exchanges_in_flight);
+	w->n_exchanges--;
+	ex->client = NULL;
+	loop_defer_reap(w->loop, &ex->reap, on_exchange_reap);
+	worker_unpin(w, ex->snapshot);
+	if (whole)
+		client_exchange_over(c);
+	else
+		client_drop(c, !(ex->tunnel && by == ENDED_DONE));
+}

@@ -1,0 +1,427 @@
+/*
+ * Stages: the agents' places in a flow's body, in configured order. A chunk
+ * goes from one to the next, each seeing what the one before made of it; one
+ * chunk per flow is in question. `stream` and `hold` get pieces of at most
+ * chunk_size, `buffer` the whole body in one. What has passed the last stage
+ * is in flow->held, where it waits as long as some stage holds.
+ */
+#include "exchange/exchange.h"
+
+static bool gets_body(const struct flow *f, const struct party *p)
+{
+	enum config_body_mode mode = f->kind->side == SIDE_REQUEST ?
+		p->config->request_body : p->config->response_body;
+
+	return mode != BODY_NONE && !p->out;
+}
+
+static bool keeps(const struct stage *st)
+{
+	return st->mode == BODY_HOLD || st->mode == BODY_BUFFER;
+}
+
+bool stages_init(struct flow *f)
+{
+	struct exchange *ex = f->ex;
+	struct block_pool *pool = &ex->worker->loop->blocks;
+	unsigned n = 0;
+
+	if (!f->has_body || (f->kind->side == SIDE_REQUEST ?
+			     !ex->route->asks_request_body :
+			     !ex->route->asks_response_body)) {
+		f->ended = f->source_ended;
+		return true;
+	}
+	f->stages = arena_zalloc(&ex->arena,
+				 ex->n_parties * sizeof(*f->stages));
+	if (!f->stages)
+		return false;
+	for (unsigned i = 0; i < ex->n_parties; i++) {
+		struct party *p = &ex->parties[i];
+		struct stage *st = &f->stages[n];
+
+		if (!gets_body(f, p))
+			continue;
+		st->party = p;
+		st->mode = f->kind->side == SIDE_REQUEST ?
+			p->config->request_body : p->config->response_body;
+		outq_init(&st->in, pool);
+		n++;
+	}
+	f->n_stages = n;
+	if (n == 0) {
+		f->ended = f->source_ended;
+		return true;
+	}
+	outq_move(&f->stages[0].in, &f->held);
+	f->stages[0].in_end = f->source_ended;
+	return true;
+}
+
+void stages_fini(struct flow *f)
+{
+	for (unsigned i = 0; i < f->n_stages; i++)
+		outq_clear(&f->stages[i].in);
+	f->n_stages = 0;
+}
+
+size_t stages_bytes(const struct flow *f)
+{
+	size_t n = 0;
+
+	for (unsigned i = 0; i < f->n_stages; i++)
+		n += f->stages[i].in.bytes;
+	return n;
+}
+
+bool stages_full(const struct flow *f)
+{
+	const struct stage *st = &f->stages[0];
+
+	/* A buffer takes all, up to max_body, which is judged elsewhere. */
+	if (!st->out && st->mode == BODY_BUFFER)
+		return false;
+	if (f->held.bytes >= FLOW_WINDOW && !stages_hold(f))
+		return true;
+	return st->in.bytes >= st->party->agent_config->chunk_size;
+}
+
+static bool wants_more(const struct flow *f, const struct stage *st)
+{
+	return f->state == FLOW_HEAD && st->party->needs_more[f->kind->side];
+}
+
+bool stages_keep(const struct flow *f)
+{
+	for (unsigned i = 0; i < f->n_stages; i++) {
+		const struct stage *st = &f->stages[i];
+
+		if (!st->out && !st->ended && (keeps(st) || wants_more(f, st)))
+			return true;
+	}
+	return false;
+}
+
+bool stages_hold(const struct flow *f)
+{
+	unsigned asked = 0;
+
+	if (stages_keep(f))
+		return true;
+	if (f->state != FLOW_HEAD || f->ended || f->chunk_through)
+		return false;
+	/* In `stream` the head waits for the first chunk's verdict, so that a
+	 * block of a small body is still a clean answer. */
+	for (unsigned i = 0; i < f->n_stages; i++)
+		asked += !f->stages[i].out && !f->stages[i].ended;
+	return asked > 0;
+}
+
+/* ---- passing on ------------------------------------------------------------------ */
+
+/* Bytes leave stage i for the next one, or for held. */
+static void pass(struct flow *f, unsigned i, struct outq *bytes, bool last)
+{
+	if (i + 1 < f->n_stages) {
+		struct stage *next = &f->stages[i + 1];
+
+		outq_move(&next->in, bytes);
+		next->in_end |= last;
+		return;
+	}
+	if (bytes->bytes > 0 || last)
+		f->chunk_through = true;
+	outq_move(&f->held, bytes);
+	f->ended |= last;
+}
+
+/* A stage that asks nothing lets pass what it has; the next one may have been
+ * looked at already. */
+static void pass_by(struct flow *f, unsigned i)
+{
+	struct stage *st = &f->stages[i];
+	bool last = st->in_end;
+
+	if (outq_empty(&st->in) && !(last && !st->ended))
+		return;
+	st->ended |= last;
+	pass(f, i, &st->in, last);
+	f->pump_again = true;
+}
+
+void stages_leave_out(struct party *p)
+{
+	struct flow *flows[] = { &p->ex->request, &p->ex->response };
+
+	p->out = true;
+	p->needs_more[SIDE_REQUEST] = p->needs_more[SIDE_RESPONSE] = false;
+	for (int side = 0; side < 2; side++) {
+		struct flow *f = flows[side];
+
+		for (unsigned i = 0; i < f->n_stages; i++)
+			if (f->stages[i].party == p)
+				f->stages[i].out = true;
+	}
+}
+
+/* A stage fails without having been asked. True: go on without it. */
+static bool fail_stage(struct flow *f, struct stage *st, enum cause cause)
+{
+	struct party *p = st->party;
+
+	counter_inc(&p->metrics->failures[cause]);
+	if (!ask_failed(p, f, f->kind->chunk_event, cause, false))
+		return false;
+	st->out = true;
+	return true;
+}
+
+void stages_overload(struct flow *f)
+{
+	for (unsigned i = 0; i < f->n_stages; i++) {
+		struct stage *st = &f->stages[i];
+
+		if (st->out || st->ended || !(keeps(st) || wants_more(f, st)))
+			continue;
+		if (!fail_stage(f, st, CAUSE_OVERLOAD))
+			return;
+		stages_leave_out(st->party);
+	}
+	f->pump_again = true;
+}
+
+/* Content-Length and the running total against max_body. True: go on. */
+static bool check_size(struct flow *f, struct stage *st)
+{
+	uint64_t n = st->so_far + st->in.bytes;
+
+	if (st->out || st->ended || !(keeps(st) || wants_more(f, st)))
+		return true;
+	/* A length that was announced counts before its bytes have come; the
+	 * stages behind the first may get less or more than it. */
+	if (st == &f->stages[0] && f->head.framing == HTTP_BODY_LENGTH &&
+	    f->head.content_length > n)
+		n = f->head.content_length;
+	if (n <= st->party->config->max_body)
+		return true;
+	return fail_stage(f, st, CAUSE_TOO_LARGE);
+}
+
+/* ---- asking ------------------------------------------------------------------------- */
+
+static void on_chunk_time(struct deadline *d)
+{
+	flow_pump(container_of(d, struct flow, chunk_deadline));
+}
+
+static bool ready(struct flow *f, unsigned i)
+{
+	struct stage *st = &f->stages[i];
+	struct loop *loop = f->ex->worker->loop;
+	uint64_t age;
+
+	if (st->ended)
+		return false;
+	if (st->in_end)
+		return true;
+	if (st->mode == BODY_BUFFER || outq_empty(&st->in))
+		return false;
+	if (i > 0 || st->in.bytes >= st->party->agent_config->chunk_size)
+		return true;
+	age = loop->now_us - f->last_chunk_us;
+	if (age >= FLOW_CHUNK_US)
+		return true;
+	if (!deadline_running(&f->chunk_deadline))
+		deadline_start(loop, &f->chunk_deadline, FLOW_CHUNK_US,
+			       on_chunk_time);
+	return false;
+}
+
+/* Moves n bytes from the front of one queue to another. */
+static bool take(struct outq *to, struct outq *from, size_t n)
+{
+	if (n == from->bytes) {
+		outq_move(to, from);
+		return true;
+	}
+	while (n > 0) {
+		struct oseg *seg = from->first;
+		size_t part = min_size(seg->n, n);
+
+		if (!outq_ref(to, seg->block, seg->p, part))
+			return false;
+		outq_consume(from, part);
+		n -= part;
+	}
+	return true;
+}
+
+/* The asked bytes as an array, for the encoder. */
+static bool list_pieces(struct flow *f)
+{
+	unsigned n = 0;
+
+	if (f->asked.n_segs > f->pieces_cap) {
+		unsigned cap = f->asked.n_segs < 8 ? 8 : f->asked.n_segs * 2;
+
+		f->pieces = arena_alloc(&f->ex->arena,
+					cap * sizeof(*f->pieces));
+		if (!f->pieces)
+			return false;
+		f->pieces_cap = cap;
+	}
+	for (const struct oseg *s = f->asked.first; s; s = s->next)
+		f->pieces[n++] = (struct bslice){ s->block, s->p, s->n };
+	f->chunk_event.chunk.pieces = f->pieces;
+	f->chunk_event.chunk.n_pieces = n;
+	return true;
+}
+
+static void on_chunk_reply(struct agent_call *call,
+			   const struct agent_reply *reply);
+
+static void ask_chunk(struct flow *f, unsigned i)
+{
+	struct stage *st = &f->stages[i];
+	struct party *p = st->party;
+	struct event_chunk *c = &f->chunk_event.chunk;
+	size_t n = st->in.bytes;
+	uint64_t timeout_us;
+	enum cause cause;
+
+	if (st->mode != BODY_BUFFER)
+		n = min_size(n, p->agent_config->chunk_size);
+	if (!take(&f->asked, &st->in, n) || !list_pieces(f)) {
+		exchange_no_memory(f->ex);
+		return;
+	}
+	st->so_far += n;
+	f->chunk_event.type = f->kind->chunk_event;
+	f->chunk_event.meta = &f->ex->meta;
+	c->bytes = n;
+	c->is_last = st->in_end && outq_empty(&st->in);
+	c->total_known = f->head.framing == HTTP_BODY_LENGTH;
+	c->total_size = f->head.content_length;
+	c->index = st->index;
+	c->bytes_so_far = st->so_far;
+	f->asked_stage = i;
+	f->asking = true;
+	f->last_chunk_us = f->ex->worker->loop->now_us;
+	deadline_stop(&f->chunk_deadline);
+	timeout_us = ask_timeout(p, f->kind->chunk_event, &cause);
+	ask_begin(f->ex);
+	agent_ask(&f->call, &p->session, &f->chunk_event, timeout_us, cause,
+		  on_chunk_reply);
+}
+
+void stages_pump(struct flow *f)
+{
+	/* From the end, so that what is furthest goes first. */
+	for (unsigned i = f->n_stages; i-- > 0;) {
+		struct stage *st = &f->stages[i];
+
+		if (!check_size(f, st))
+			return;
+		if (st->out) {
+			pass_by(f, i);
+			continue;
+		}
+		if (f->asking || !ready(f, i))
+			continue;
+		/* A sink that is full holds the next chunk back. */
+		if (f->state == FLOW_BODY && f->sink &&
+		    f->sink->ops->full(f->sink))
+			continue;
+		ask_chunk(f, i);
+		if (!exchange_open(f->ex))
+			return;
+	}
+}
+
+/* ---- answers ------------------------------------------------------------------------- */
+
+/* What the agent made of the chunk, in place of it. False: its fault. */
+static bool mutate(struct flow *f, struct stage *st, const struct decision *d,
+		   struct block *block)
+{
+	const struct body_mutation *m = f->kind->side == SIDE_REQUEST ?
+		&d->request_body : &d->response_body;
+
+	if (!m->present)
+		return true;
+	if (m->data.n != f->asked.bytes &&
+	    !(st->party->agent_config->may_mutate & f->kind->mutate_bit))
+		return false;
+	outq_clear(&f->asked);
+	f->mutated = true;
+	if (m->data.n == 0)
+		return true;
+	if (!outq_ref(&f->asked, block, m->data.p, m->data.n))
+		exchange_no_memory(f->ex);
+	return true;
+}
+
+/* The agent has failed open: its chunk goes on as it is. */
+static void leave_out(struct flow *f, unsigned i, bool last)
+{
+	struct stage *st = &f->stages[i];
+
+	st->ended |= last;
+	pass(f, i, &f->asked, last);
+	stages_leave_out(st->party);
+}
+
+static void on_decision(struct flow *f, unsigned i,
+			const struct agent_reply *reply)
+{
+	const struct decision *d = reply->decision;
+	struct stage *st = &f->stages[i];
+	struct party *p = st->party;
+	enum event_type type = f->kind->chunk_event;
+	bool last = f->chunk_event.chunk.is_last;
+	bool more = d->needs_more && !last;
+
+	if (d->kind != DECISION_ALLOW && !more) {
+		ask_note(p, type, (enum verdict)d->kind, CAUSE_NONE, reply);
+		ask_refuse(p, f, d);
+		return;
+	}
+	if (!ask_take_ops(p, f, d) || !mutate(f, st, d, reply->block)) {
+		if (!exchange_open(f->ex))
+			return;
+		ask_recount(p, type, d);
+		if (ask_failed(p, f, type, CAUSE_PROTOCOL, false))
+			leave_out(f, i, last);
+		return;
+	}
+	if (!exchange_open(f->ex) || f->ex->answered)
+		return;
+	ask_note(p, type, VERDICT_ALLOW, CAUSE_NONE, reply);
+	p->needs_more[f->kind->side] = more;
+	st->index++;
+	st->ended = last;
+	pass(f, i, &f->asked, last);
+}
+
+static void on_chunk_reply(struct agent_call *call,
+			   const struct agent_reply *reply)
+{
+	struct flow *f = container_of(call, struct flow, call);
+	struct exchange *ex = f->ex;
+	unsigned i = f->asked_stage;
+	struct party *p = f->stages[i].party;
+
+	f->asking = false;
+	ask_end(ex, p, reply);
+	if (reply->cause == CAUSE_NONE)
+		on_decision(f, i, reply);
+	else if (ask_failed(p, f, f->kind->chunk_event, reply->cause,
+			    reply->refused))
+		leave_out(f, i, f->chunk_event.chunk.is_last);
+	if (!exchange_open(ex) || ex->answered)
+		return;
+	flow_pump(f);
+	if (exchange_open(ex) && f->kind->side == SIDE_REQUEST &&
+	    ex->response.state == FLOW_HEAD)
+		flow_pump(&ex->response);
+}
