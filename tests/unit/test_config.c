@@ -380,7 +380,7 @@ static void test_routes(void **state)
 	  "memory.held_bytes\n" },
 	{ HEAD "routes: [{ upstream: app, agents: [{ name: waf, on_failure: "
 	  "{ too_large: allow }, on_too_large: block }] }]\n",
-	  "f:8:98: routes[0].agents[0].on_too_large: on_failure.too_large says "
+	  "f:8:97: routes[0].agents[0].on_too_large: on_failure.too_large says "
 	  "otherwise\n" },
 	{ HEAD "routes: [{ name: a, upstream: app }, { name: a, upstream: app }]"
 	  "\n",
