@@ -1,0 +1,352 @@
+#include "daemon/control.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+
+#include "base/mem.h"
+#include "config/load.h"
+#include "daemon/notify.h"
+#include "daemon/options.h"
+#include "net/sock.h"
+
+/* ---- admin --------------------------------------------------------------------- */
+
+static void fill_view(void *arg, struct admin_view *v)
+{
+	struct control *c = arg;
+	const struct snapshot *s = c->current;
+
+	*v = (struct admin_view){
+		.running = c->state != CONTROL_STARTING,
+		.draining = c->state > CONTROL_RUNNING,
+		.n_workers = c->shared.n_workers,
+		.generation = s->generation,
+		.loaded_wall_us = s->loaded_wall_us,
+		.config = s->config,
+		.agents = s->agents,
+		.upstreams = s->upstreams,
+		.metrics = c->shared.metrics,
+		.process = {
+			.version = VERSION,
+			.start_time_s = c->start_time_s,
+			.config_generation = s->generation,
+			.reloads_ok = c->reloads_ok,
+			.reloads_refused = c->reloads_refused,
+			.config_snapshots_live = c->snapshots_live,
+			.held_bytes = __atomic_load_n(&c->shared.held_bytes,
+						      __ATOMIC_RELAXED),
+		},
+	};
+}
+
+/* ---- drain and stop -------------------------------------------------------------- */
+
+static void stop(struct control *c, const char *reason)
+{
+	if (c->state == CONTROL_STOPPING)
+		return;
+	c->state = CONTROL_STOPPING;
+	log_info("stop", "reason=%s uptime_s=%" PRIu64, reason,
+		 (sock_clock_us() - c->start_us) / 1000000);
+	for (unsigned w = 0; w < c->n_threads; w++)
+		worker_thread_stop(&c->threads[w]);
+	event_base_loopbreak(c->base);
+}
+
+static void on_drain_timeout(evutil_socket_t fd, short what, void *arg)
+{
+	stop(arg, "drain_timeout");
+}
+
+static void drain(struct control *c)
+{
+	uint64_t us = c->current->config->drain_timeout_us;
+	struct timeval tv = {
+		.tv_sec = (time_t)(us / 1000000),
+		.tv_usec = (suseconds_t)(us % 1000000),
+	};
+
+	c->state = CONTROL_DRAINING;
+	notify_stopping();
+	log_info("drain", "timeout_ms=%" PRIu64, us / 1000);
+	c->drains_left = c->n_threads;
+	for (unsigned w = 0; w < c->n_threads; w++)
+		worker_thread_drain(&c->threads[w]);
+	if (event_add(c->deadline, &tv) < 0)
+		stop(c, "memory");
+}
+
+void control_on_drained(struct letter *l)
+{
+	struct worker_thread *t =
+		container_of(l, struct worker_thread, drained);
+
+	if (--t->control->drains_left == 0)
+		stop(t->control, "drained");
+}
+
+/* ---- signals --------------------------------------------------------------------- */
+
+static void reopen_logs(struct control *c)
+{
+	if (access_log_reopen(c->shared.access))
+		log_info("reopen", "path=%s", c->current->config->access_path);
+	else
+		log_error("reopen", "path=%s error=\"%s\"",
+			  c->current->config->access_path, strerror(errno));
+}
+
+static void on_signal(struct control *c, int signal)
+{
+	switch (signal) {
+	case SIGTERM:
+	case SIGINT:
+		if (c->state < CONTROL_DRAINING)
+			drain(c);
+		else
+			stop(c, "second_signal");
+		break;
+	case SIGHUP:
+		reload_request(c);
+		break;
+	case SIGUSR1:
+		reopen_logs(c);
+		break;
+	default:
+		log_warn("signal", "signal=%d text=\"has no effect\"", signal);
+		break;
+	}
+}
+
+static void on_signals(evutil_socket_t fd, short what, void *arg)
+{
+	struct signalfd_siginfo info;
+
+	while (read(fd, &info, sizeof(info)) == (ssize_t)sizeof(info))
+		on_signal(arg, (int)info.ssi_signo);
+}
+
+/* They are blocked in every thread, for all are children of this one, and read
+ * from a descriptor: no code of ours ever runs inside a signal handler. */
+static bool take_signals(struct control *c)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGUSR1);
+	sigaddset(&set, SIGUSR2);
+	signal(SIGPIPE, SIG_IGN);
+	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
+		return false;
+	c->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+	if (c->signal_fd < 0)
+		return false;
+	c->signals = event_new(c->base, c->signal_fd, EV_READ | EV_PERSIST,
+			       on_signals, c);
+	return c->signals && event_add(c->signals, NULL) == 0;
+}
+
+/* ---- start ----------------------------------------------------------------------- */
+
+static void raise_limits(void)
+{
+	struct rlimit rl;
+
+	if (getrlimit(RLIMIT_NOFILE, &rl) == 0 && rl.rlim_cur < rl.rlim_max) {
+		rl.rlim_cur = rl.rlim_max;
+		if (setrlimit(RLIMIT_NOFILE, &rl) < 0)
+			log_warn("limits", "error=\"%s\"", strerror(errno));
+	}
+	umask(027);
+}
+
+void control_on_started(struct letter *l)
+{
+	struct worker_thread *t =
+		container_of(l, struct worker_thread, started);
+	struct control *c = t->control;
+
+	if (t->listen_failed) {
+		c->exit_code = EXIT_RUN_TIME;
+		stop(c, "memory");
+	}
+	if (--c->starts_left > 0 || c->state != CONTROL_STARTING)
+		return;
+	c->state = CONTROL_RUNNING;
+	sockets_keep(&c->sockets, c->current->config);
+	log_info("ready", "generation=%" PRIu64 " listeners=%u admin=%s",
+		 c->current->generation, c->current->config->n_listeners,
+		 c->admin_address.text);
+	notify_ready();
+	if (c->reload.again)
+		reload_request(c);
+}
+
+/* False: logged. */
+static bool start_threads(struct control *c)
+{
+	unsigned n = c->shared.n_workers;
+
+	c->threads = mem_zalloc_aligned(n * sizeof(*c->threads));
+	if (!c->threads)
+		goto fail;
+	/* All loops first: one that fails leaves no thread behind. */
+	for (unsigned w = 0; w < n; w++) {
+		c->threads[w].control = c;
+		c->threads[w].loop = loop_new(w);
+		if (!c->threads[w].loop)
+			goto fail;
+	}
+	c->starts_left = n;
+	for (; c->n_threads < n; c->n_threads++)
+		if (!worker_thread_start(&c->threads[c->n_threads],
+					 &c->reload.order))
+			goto fail;
+	return true;
+fail:
+	log_error("start", "error=\"no worker: %s\"", strerror(errno));
+	return false;
+}
+
+/* What does not depend on the config's listeners, agents and routes. */
+static bool make_parts(struct control *c, const struct config *config)
+{
+	unsigned n = config->workers;
+
+	c->shared.n_workers = n;
+	c->shared.metrics = metrics_new(n);
+	c->agents = agent_table_new();
+	c->deadline = evtimer_new(c->base, on_drain_timeout, c);
+	c->admin_address.text = mem_strdup(slice_str(config->admin.text));
+	c->admin_address.addr = config->admin.addr;
+	if (!c->shared.metrics || !c->agents || !c->deadline ||
+	    !c->admin_address.text || !take_signals(c) ||
+	    !inbox_init(&c->inbox, c->base)) {
+		log_error("start", "error=\"%s\"", strerror(errno));
+		return false;
+	}
+	c->shared.access = access_log_open(config->access_path,
+					   config->access_format, n);
+	if (!c->shared.access)
+		log_error("access_log", "path=%s error=\"%s\"",
+			  config->access_path, strerror(errno));
+	return c->shared.access != NULL;
+}
+
+static bool start_admin(struct control *c)
+{
+	int fd = sockets_bind_admin(&c->admin_address);
+
+	if (fd < 0)
+		return false;
+	c->admin = admin_new(c->base, fd, fill_view, c);
+	if (!c->admin)
+		log_error("start", "error=\"no admin port: no memory\"");
+	return c->admin != NULL;
+}
+
+/* Consumes config. False: logged. */
+static bool start(struct control *c, struct config *config)
+{
+	if (!make_parts(c, config)) {
+		config_free(config);
+		return false;
+	}
+	return reload_adopt(c, config) && start_admin(c) && start_threads(c);
+}
+
+/* ---- the end --------------------------------------------------------------------- */
+
+/* No worker ever had it: there is nobody to release it. */
+static void release_unused(struct control *c)
+{
+	struct snapshot *s = c->current;
+
+	for (unsigned w = c->n_threads; s && w < c->shared.n_workers; w++)
+		if (--s->workers_left == 0)
+			s->on_released(s);
+}
+
+static void control_fini(struct control *c)
+{
+	for (unsigned w = 0; w < c->n_threads; w++)
+		worker_thread_join(&c->threads[w]);
+	for (unsigned w = 0; c->threads && w < c->shared.n_workers; w++)
+		loop_free(c->threads[w].loop);
+	admin_free(c->admin);
+	if (c->admin)
+		sockets_unlink(&c->admin_address.addr);
+	sockets_fini(&c->sockets);
+	release_unused(c);
+	c->current = NULL;
+	/* Snapshots: released, a grace period, freed; then their agents. */
+	if (c->inbox.event) {
+		inbox_run(&c->inbox);
+		rcu_drain();
+		inbox_run(&c->inbox);
+	}
+	if (c->agents)
+		agent_table_free(c->agents);
+	rcu_drain();
+	access_log_close(c->shared.access);
+	metrics_free(c->shared.metrics);
+	switch_order_fini(&c->reload.order);
+	mem_free(c->threads);
+	mem_free((char *)c->admin_address.text);
+}
+
+static void loop_fini(struct control *c)
+{
+	inbox_fini(&c->inbox);
+	if (c->signals)
+		event_free(c->signals);
+	if (c->signal_fd >= 0)
+		close(c->signal_fd);
+	if (c->deadline)
+		event_free(c->deadline);
+	event_base_free(c->base);
+}
+
+int control_run(struct config *config, const char *file)
+{
+	struct control c = {
+		.file = file,
+		.signal_fd = -1,
+		.inbox.fd = -1,
+		.start_time_s = sock_wall_us() / 1000000,
+		.start_us = sock_clock_us(),
+		.exit_code = EXIT_OK,
+	};
+
+	log_set_level(config->log_level);
+	log_info("start", "version=%s pid=%d workers=%u config=\"%s\"", VERSION,
+		 (int)getpid(), config->workers, file);
+	raise_limits();
+	rcu_worker_online();
+	sockets_init(&c.sockets, config->workers);
+	c.base = event_base_new();
+	if (!c.base) {
+		config_free(config);
+		return EXIT_RUN_TIME;
+	}
+	if (start(&c, config)) {
+		event_base_dispatch(c.base);
+	} else {
+		c.exit_code = EXIT_RUN_TIME;
+		stop(&c, "start_failed");
+	}
+	control_fini(&c);
+	loop_fini(&c);
+	rcu_worker_offline();
+	return c.exit_code;
+}

@@ -1,0 +1,29 @@
+#include "config/load.h"
+#include "daemon/control.h"
+#include "daemon/options.h"
+
+int main(int argc, char **argv)
+{
+	struct options o;
+	struct config *config;
+
+	if (!options_parse(&o, argc, argv, stderr))
+		return EXIT_USAGE;
+	if (o.action == OPTIONS_HELP) {
+		options_print_usage(stdout);
+		return EXIT_OK;
+	}
+	if (o.action == OPTIONS_VERSION) {
+		puts("agentproxyd " VERSION);
+		return EXIT_OK;
+	}
+	config = config_load(o.file, stderr);
+	if (!config)
+		return EXIT_USAGE;
+	if (o.action == OPTIONS_TEST) {
+		printf("%s: ok\n", o.file);
+		config_free(config);
+		return EXIT_OK;
+	}
+	return control_run(config, o.file);
+}

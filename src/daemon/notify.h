@@ -1,0 +1,10 @@
+/* Telling systemd how we are (sd_notify(3)), without its library. */
+#ifndef DAEMON_NOTIFY_H
+#define DAEMON_NOTIFY_H
+
+/* No-ops without $NOTIFY_SOCKET. Control thread. */
+void notify_ready(void);
+void notify_reloading(void);
+void notify_stopping(void);
+
+#endif

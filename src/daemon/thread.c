@@ -1,0 +1,134 @@
+#include "daemon/thread.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#include "daemon/control.h"
+
+static struct inbox *inbox_of(struct worker_thread *t)
+{
+	return &t->control->inbox;
+}
+
+/* ---- on the worker's thread ------------------------------------------------ */
+
+static bool begin_listening(struct worker_thread *t,
+			    const struct switch_order *order)
+{
+	bool ok = true;
+
+	for (unsigned i = 0; i < order->n_begin; i++) {
+		const struct listen_change *c = &order->begin[i];
+
+		if (worker_listen(&t->worker, c->name,
+				  bound_fd(c->bound, t->worker.index)))
+			continue;
+		log_error("listen", "listener=%s worker=%u error=\"no memory\"",
+			  c->name, t->worker.index);
+		ok = false;
+	}
+	return ok;
+}
+
+static void on_switch(struct loop *loop, struct post *p)
+{
+	struct worker_thread *t =
+		container_of(p, struct worker_thread, switch_post);
+	const struct switch_order *order = t->order;
+
+	for (unsigned i = 0; i < order->n_stop; i++)
+		worker_unlisten(&t->worker, order->stop[i].name);
+	worker_switch(&t->worker, order->snapshot);
+	t->listen_failed = !t->worker.draining && !begin_listening(t, order);
+	inbox_send(inbox_of(t), &t->switched, reload_on_switched);
+}
+
+static void on_worker_drained(struct worker *w)
+{
+	struct worker_thread *t = w->owner;
+
+	if (t->drained_sent)
+		return;
+	t->drained_sent = true;
+	inbox_send(inbox_of(t), &t->drained, control_on_drained);
+}
+
+static void on_drain(struct loop *loop, struct post *p)
+{
+	struct worker_thread *t =
+		container_of(p, struct worker_thread, drain_post);
+
+	worker_drain(&t->worker);
+}
+
+static void on_stop(struct loop *loop, struct post *p)
+{
+	struct worker_thread *t =
+		container_of(p, struct worker_thread, stop_post);
+
+	t->stop = true;
+	worker_abort_all(&t->worker);
+}
+
+static void *thread_main(void *arg)
+{
+	struct worker_thread *t = arg;
+	struct worker *w = &t->worker;
+	char name[16];
+
+	snprintf(name, sizeof(name), "worker-%u", t->loop->index);
+	pthread_setname_np(pthread_self(), name);
+	rcu_worker_online();
+	worker_init(w, t->loop, &t->control->shared, t->order->snapshot);
+	w->owner = t;
+	w->on_drained = on_worker_drained;
+	t->listen_failed = !begin_listening(t, t->order);
+	inbox_send(inbox_of(t), &t->started, control_on_started);
+	while (!t->stop) {
+		loop_turn(t->loop, UINT64_MAX);
+		/* now_us is of the moment when its waiting was over. */
+		histogram_add(&w->metrics->loop_lag_us,
+			      loop_clock_us(t->loop) - t->loop->now_us);
+	}
+	worker_fini(w);
+	/* What that put off until the end of a turn. */
+	loop_turn(t->loop, 0);
+	loop_turn(t->loop, 0);
+	rcu_worker_offline();
+	return NULL;
+}
+
+/* ---- on the control thread --------------------------------------------------- */
+
+bool worker_thread_start(struct worker_thread *t,
+			 const struct switch_order *order)
+{
+	int err;
+
+	t->order = order;
+	err = pthread_create(&t->thread, NULL, thread_main, t);
+	errno = err;
+	return err == 0;
+}
+
+void worker_thread_switch(struct worker_thread *t,
+			  const struct switch_order *order)
+{
+	t->order = order;
+	loop_post(t->loop, &t->switch_post, on_switch);
+}
+
+void worker_thread_drain(struct worker_thread *t)
+{
+	loop_post(t->loop, &t->drain_post, on_drain);
+}
+
+void worker_thread_stop(struct worker_thread *t)
+{
+	loop_post(t->loop, &t->stop_post, on_stop);
+}
+
+void worker_thread_join(struct worker_thread *t)
+{
+	pthread_join(t->thread, NULL);
+}

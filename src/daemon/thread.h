@@ -1,0 +1,62 @@
+/*
+ * A worker's thread: a loop, a struct worker on it, and the orders that the
+ * control thread posts there.
+ */
+#ifndef DAEMON_THREAD_H
+#define DAEMON_THREAD_H
+
+#include <pthread.h>
+
+#include "daemon/inbox.h"
+#include "daemon/sockets.h"
+#include "exchange/worker.h"
+#include "net/loop.h"
+
+struct control;
+
+/* A listener to begin or to stop listening on. The name is borrowed from a
+ * config. */
+struct listen_change {
+	const char *name;
+	const struct bound *bound;
+};
+
+/* What a reload means to the workers: the same order for all, theirs to read
+ * until each has sent its `switched`. */
+struct switch_order {
+	struct snapshot *snapshot;
+	struct listen_change *stop, *begin;
+	unsigned n_stop, n_begin;
+};
+
+struct worker_thread {
+	/* Immutable once the thread runs. */
+	struct control *control;
+	struct loop *loop;
+	pthread_t thread;
+	/* The thread's own. */
+	struct worker worker;
+	bool stop, drained_sent;
+	/* Handed over by post: the control thread's before, the worker's
+	 * after. */
+	const struct switch_order *order;
+	struct post switch_post, drain_post, stop_post;
+	/* The worker's before it is sent, the control thread's after. */
+	struct letter started, switched, drained;
+	bool listen_failed;
+};
+
+/* Begins with order, which has no snapshot to switch from; `started` follows.
+ * False: no thread (errno). Control thread, like those below. */
+bool worker_thread_start(struct worker_thread *t,
+			 const struct switch_order *order) MUST_CHECK;
+/* `switched` follows. */
+void worker_thread_switch(struct worker_thread *t,
+			  const struct switch_order *order);
+/* `drained` follows once no client is left. */
+void worker_thread_drain(struct worker_thread *t);
+/* Ends what is left, at once, then the thread. */
+void worker_thread_stop(struct worker_thread *t);
+void worker_thread_join(struct worker_thread *t);
+
+#endif
