@@ -68,10 +68,17 @@ int h1_connect(struct h1_conn *conn, struct loop *loop,
 
 void h1_begin_request(struct h1_conn *conn, enum http_method method)
 {
-	ASSERT(conn->role == H1_CLIENT && conn->state == H1_IDLE);
+	bool gone = conn->state == H1_CLOSED;
+
+	ASSERT(conn->role == H1_CLIENT && (gone || conn->state == H1_IDLE));
 	conn->state = H1_MESSAGE;
-	conn->read_state = H1_READ_HEAD;
 	conn->request_method = (uint8_t)method;
+	if (UNLIKELY(gone)) {
+		conn->aborted = conn->abort_pending = true;
+		h1_defer(conn);
+		return;
+	}
+	conn->read_state = H1_READ_HEAD;
 }
 
 bool h1_reusable(const struct h1_conn *conn)
@@ -92,7 +99,7 @@ static bool server_can_go_on(struct h1_conn *conn)
 {
 	if (!conn->keep_alive || !conn->response_done ||
 	    conn->write_state == H1_WRITE_FAILED ||
-	    !h1_request_is_here(conn))
+	    !h1_message_is_here(conn))
 		return false;
 	if (conn->read_state == H1_READ_BODY &&
 	    conn->read_framing == HTTP_BODY_LENGTH && conn->body_left)
@@ -126,6 +133,7 @@ void h1_close(struct h1_conn *conn, bool hard)
 	task_cancel(&conn->task);
 	conn->read_pending = conn->fail_pending = false;
 	conn->flush_pending = conn->close_pending = false;
+	conn->abort_pending = false;
 	conn->waiting_room = false;
 	conn->state = H1_CLOSED;
 	conn->read_state = H1_READ_FAILED;
@@ -174,8 +182,7 @@ void h1_linger(struct h1_conn *conn)
 	stream_resume(s);
 	h1_start_read_deadline(conn, H1_LINGER_US);
 	/* What is buffered, and an end that came long ago. */
-	conn->read_pending = true;
-	h1_defer(conn);
+	h1_defer_flush(conn);
 }
 
 void h1_linger_read(struct h1_conn *conn)
@@ -213,9 +220,7 @@ void h1_detach(struct h1_conn *conn)
 	conn->read_pending = conn->fail_pending = conn->flush_pending = false;
 	conn->read_state = H1_READ_DETACHED;
 	conn->write_state = H1_WRITE_FAILED;
-	/* Also if it runs: the new owner has not seen what is buffered. */
-	if (!conn->stream.paused)
-		stream_pause(&conn->stream);
+	/* Also if it is not paused: the new owner is to see what is buffered. */
 	stream_resume(&conn->stream);
 }
 
@@ -315,6 +320,27 @@ void h1_defer(struct h1_conn *conn)
 	loop_defer(conn->stream.loop, &conn->task, on_task);
 }
 
+void h1_defer_flush(struct h1_conn *conn)
+{
+	conn->flush_pending = true;
+	loop_defer_flush(conn->stream.loop, &conn->task, on_task);
+}
+
+/* The stream tells only when a flush had left bytes. If this one leaves some,
+ * on_stream_room() will see to it. */
+static void task_flushed(struct h1_conn *conn)
+{
+	struct stream *s = &conn->stream;
+
+	if (list_linked(&s->flush.node)) {
+		h1_defer_flush(conn);
+		return;
+	}
+	conn->flush_pending = false;
+	if (outq_empty(&s->out) && !s->write_failed)
+		h1_drained(conn);
+}
+
 static void on_task(struct task *t)
 {
 	struct h1_conn *conn = container_of(t, struct h1_conn, task);
@@ -323,13 +349,15 @@ static void on_task(struct task *t)
 		h1_closed(conn, conn->pending_why);
 		return;
 	}
+	if (conn->abort_pending) {
+		conn->abort_pending = false;
+		conn->source.events->on_abort(conn->source.owner, MESSAGE_EOF,
+					      HTTP_PARSE_OK);
+	}
 	if (conn->fail_pending)
 		h1_sink_fail(conn, conn->pending_why);
-	if (conn->flush_pending) {
-		conn->flush_pending = false;
-		if (outq_empty(&conn->stream.out))
-			h1_drained(conn);
-	}
+	if (conn->flush_pending)
+		task_flushed(conn);
 	if (conn->read_pending) {
 		conn->read_pending = false;
 		h1_read(conn);
@@ -356,16 +384,11 @@ static void on_stream_room(struct stream *s)
 {
 	struct h1_conn *conn = stream_conn(s);
 
-	if (outq_empty(&s->out)) {
-		if (conn->read_state == H1_READ_DROP) {
-			h1_linger_read(conn);
-			return;
-		}
-		if (conn->write_state == H1_WRITE_ENDED) {
-			conn->flush_pending = false;
-			h1_drained(conn);
-			return;
-		}
+	if (outq_empty(&s->out) && !conn->flush_pending &&
+	    (conn->read_state == H1_READ_DROP ||
+	     conn->write_state == H1_WRITE_ENDED)) {
+		h1_drained(conn);
+		return;
 	}
 	if (conn->waiting_room && conn->state == H1_MESSAGE &&
 	    s->out.bytes <= H1_HIGH_WATER / 2) {

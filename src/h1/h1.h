@@ -92,7 +92,7 @@ struct h1_conn {
 	     /* Private. */
 	     source_paused : 1, late : 1, draining : 1, aborted : 1,
 	     read_pending : 1, fail_pending : 1, flush_pending : 1,
-	     close_pending : 1;
+	     close_pending : 1, abort_pending : 1;
 };
 
 /* Takes over an accepted descriptor; IDLE. False: no room; fd is closed. */
@@ -105,7 +105,8 @@ int h1_connect(struct h1_conn *conn, struct loop *loop,
 	       const struct net_addr *addr, const struct h1_settings *settings,
 	       const struct h1_events *events) MUST_CHECK;
 /* CLIENT: a request is about to be written; its response will be read. The
- * owner has set source and sink events. */
+ * owner has set source and sink events. If the connection was closed while IDLE
+ * (on_close was told) source.events->on_abort(MESSAGE_EOF) follows. */
 void h1_begin_request(struct h1_conn *conn, enum http_method method);
 /*
  * The exchange is over. SERVER: reads the next request, what is buffered first

@@ -53,7 +53,10 @@ void h1_linger_read(struct h1_conn *conn);
 void h1_start_read_deadline(struct h1_conn *conn, uint64_t duration_us);
 /* Something was queued: sends it this turn, and watches that it goes. */
 void h1_send(struct h1_conn *conn);
+/* Runs the task, for what the *_pending flags say. */
 void h1_defer(struct h1_conn *conn);
+/* The same after the stream's next flush, with flush_pending. */
+void h1_defer_flush(struct h1_conn *conn);
 
 /* read.c */
 
@@ -62,8 +65,8 @@ void h1_read(struct h1_conn *conn);
 /* Gives the message that is read up and tells its consumer. */
 void h1_source_abort(struct h1_conn *conn, enum message_fault why,
 		     enum http_parse fault);
-/* SERVER: is the request complete, or will be with what is buffered? */
-bool h1_request_is_here(const struct h1_conn *conn);
+/* Is the message that is read complete, or will be with what is buffered? */
+bool h1_message_is_here(const struct h1_conn *conn);
 
 /* write.c */
 

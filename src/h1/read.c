@@ -11,9 +11,6 @@
 /* Fields of a head that fit on the stack: more than the usual limit. */
 #define STACK_FIELDS	128u
 
-/* A head may go on for this many bytes before its block is looked at again. */
-#define HEAD_ROOM	1024u
-
 static inline enum message_fault end_fault(const struct stream *s)
 {
 	return s->read_end == STREAM_RESET ? MESSAGE_RESET : MESSAGE_EOF;
@@ -32,7 +29,7 @@ void h1_source_abort(struct h1_conn *conn, enum message_fault why,
 	conn->source.events->on_abort(conn->source.owner, why, fault);
 }
 
-bool h1_request_is_here(const struct h1_conn *conn)
+bool h1_message_is_here(const struct h1_conn *conn)
 {
 	switch ((enum h1_read_state)conn->read_state) {
 	case H1_READ_DONE:
@@ -57,7 +54,7 @@ bool h1_request_is_here(const struct h1_conn *conn)
  * What is here has been used: either the peer has ended, or a deadline runs.
  * All return whether to go on. */
 
-/* need: contiguous bytes that have come, of something that must stay whole. */
+/* have: bytes that have come of something that must stay whole. */
 static bool wait_whole(struct h1_conn *conn, size_t have)
 {
 	struct stream *s = &conn->stream;
@@ -66,7 +63,8 @@ static bool wait_whole(struct h1_conn *conn, size_t have)
 		h1_source_abort(conn, end_fault(s), HTTP_PARSE_OK);
 		return true;
 	}
-	if (have && !stream_need(s, have + HEAD_ROOM)) {
+	/* Geometric, so that a large head costs linear time. */
+	if (have && !stream_need(s, have + have / 2 + 1024)) {
 		h1_source_abort(conn, MESSAGE_NO_MEMORY, HTTP_PARSE_OK);
 		return true;
 	}
@@ -333,6 +331,12 @@ static bool read_first(struct h1_conn *conn)
 	return false;
 }
 
+/* Reading may be paused: then the stream has looked for an error. */
+static bool server_peer_gone(const struct stream *s)
+{
+	return s->read_end == STREAM_RESET || (s->hup && s->error);
+}
+
 /*
  * The message is complete: what the peer sends now has to wait, but we want to
  * know when it has gone.
@@ -343,16 +347,14 @@ static void read_after_end(struct h1_conn *conn)
 
 	if (conn->role == H1_CLIENT)
 		return;
-	/* A half-close or a reset? Only a read tells. Then we are called
-	 * again. */
-	if (s->hup && s->read_end == STREAM_READING && stream_poll(s))
-		return;
-	if (s->read_end == STREAM_RESET) {
+	if (server_peer_gone(s)) {
 		conn->read_state = H1_READ_FAILED;
 		conn->keep_alive = false;
 		if (conn->write_state < H1_WRITE_FLUSHED)
 			h1_sink_fail(conn, MESSAGE_RESET);
 	} else if (s->read_end == STREAM_EOF && stream_data(s).n == 0) {
+		/* When it is only known that the peer has closed, there may
+		 * be another request before the end. */
 		conn->keep_alive = false;
 	}
 }
@@ -391,7 +393,10 @@ void h1_read(struct h1_conn *conn)
 {
 	do {
 		if (UNLIKELY(conn->source_paused && in_message(conn))) {
-			if (conn->stream.read_end == STREAM_RESET)
+			/* What a server said before it reset is still read,
+			 * later. */
+			if (conn->role == H1_SERVER &&
+			    server_peer_gone(&conn->stream))
 				h1_source_abort(conn, MESSAGE_RESET,
 						HTTP_PARSE_OK);
 			return;
@@ -424,17 +429,23 @@ static void source_pause(struct source *src)
 static void source_resume(struct source *src)
 {
 	struct h1_conn *conn = source_conn(src);
+	bool here;
 
 	if (!conn->source_paused)
 		return;
 	conn->source_paused = false;
 	if (!in_message(conn))
 		return;
-	/* What is buffered, or the end alone, does not need the stream. */
-	if (conn->role == H1_CLIENT || !h1_request_is_here(conn))
+	here = h1_message_is_here(conn);
+	if (conn->role == H1_CLIENT || !here)
 		stream_resume(&conn->stream);
-	conn->read_pending = true;
-	h1_defer(conn);
+	if (here) {
+		/* The rest, or the end alone, does not need the stream. */
+		conn->read_pending = true;
+		h1_defer(conn);
+	} else if (conn->read_state != H1_READ_HEAD) {
+		h1_start_read_deadline(conn, conn->settings->body_us);
+	}
 }
 
 const struct source_ops h1_source_ops = {

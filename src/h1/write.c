@@ -93,7 +93,7 @@ static bool write_response(struct h1_conn *conn, const struct http_head *head)
 	conn->keep_alive = conn->keep_alive && conn->peer_keep_alive &&
 			   head->keep_alive && !conn->upgraded &&
 			   conn->write_framing != HTTP_BODY_CLOSE &&
-			   h1_request_is_here(conn);
+			   h1_message_is_here(conn);
 	put.close = !conn->keep_alive && !conn->upgraded;
 	put.keep_alive = conn->keep_alive && conn->peer_minor == 0;
 	if (!(head->present & (UINT64_C(1) << HTTP_FIELD_DATE)))
@@ -288,14 +288,15 @@ static void sink_end(struct sink *snk, const struct http_head *trailers)
 		conn->request_done = true;
 	if (conn->write_framing == HTTP_BODY_CLOSE)
 		stream_shutdown(&conn->stream);
-	if (outq_empty(&conn->stream.out)) {
-		conn->flush_pending = true;
-		h1_defer(conn);
-	}
+	h1_defer_flush(conn);
 }
 
 void h1_drained(struct h1_conn *conn)
 {
+	if (conn->read_state == H1_READ_DROP) {
+		h1_linger_read(conn);
+		return;
+	}
 	if (conn->write_state != H1_WRITE_ENDED)
 		return;
 	conn->write_state = H1_WRITE_FLUSHED;

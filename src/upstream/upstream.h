@@ -41,10 +41,13 @@ void upstream_local_close(struct upstream *u, struct loop *loop);
 struct upstream_conn {
 	struct h1_conn h1;
 	struct cds_list_head node;	/* in the pool while idle */
-	struct upstream *upstream;
+	struct upstream *upstream;	/* NULL: an orphan */
 	struct upstream_server *server;
 	struct upstream_lease *lease;	/* NULL while idle */
+	struct cds_list_head age;	/* of all idle ones, the newest first */
 	struct task reap;
+	struct deadline deadline;	/* of the connect */
+	uint64_t since_us;		/* connecting, or idle, since then */
 	bool reused;			/* it had carried a request before */
 	uint64_t connect_us;		/* how long the connect took */
 };
@@ -71,8 +74,9 @@ struct upstream_lease {
 	struct loop *loop;
 	struct task task;
 	unsigned attempts;		/* connections tried or reused */
-	unsigned tried_servers;		/* private */
-	uint64_t tried_mask;
+	struct upstream_conn *connecting;	/* private, while pending */
+	uint64_t tried_mask;		/* private */
+	enum upstream_error error;	/* private */
 	uint64_t hash;			/* of the balancing key */
 	bool fresh;			/* no kept connection (stale retry) */
 	bool pending;
@@ -90,10 +94,17 @@ bool upstream_acquire(struct upstream *u, struct loop *loop,
 /* Gives the connection back: kept if `reuse` and h1_reusable(), else closed;
  * or withdraws a pending acquire. lease->conn is NULL after it. */
 void upstream_release(struct upstream_lease *lease, bool reuse);
-/* Counts an error of a connection in use, or a retry. */
+/*
+ * For tunnels, which outlive snapshots: the leased connection leaves the
+ * group's books, and the group may be freed before it. Later
+ * upstream_release() as ever, which closes it.
+ */
+void upstream_orphan(struct upstream_lease *lease);
+/* Counts an error of a connection in use (those above UPSTREAM_NO_MEMORY; the
+ * others are counted here), or a retry on a fresh connection. */
 void upstream_report(struct upstream_lease *lease, enum upstream_error error);
 void upstream_report_retry(struct upstream_lease *lease);
-/* "IP:PORT" of the leased connection's server; static for the group's life. */
+/* "IP:PORT", as configured, of the leased connection's server; static for the group's life. */
 const char *upstream_server_name(const struct upstream_conn *conn);
 
 #endif
