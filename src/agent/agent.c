@@ -97,6 +97,7 @@ bool agent_same(const struct agent *a, const struct config_agent *c)
 
 /* ---- new, free -------------------------------------------------------------- */
 
+/* All but the metric set. */
 static void agent_free(struct agent *a)
 {
 	for (unsigned w = 0; a->local && w < a->n_workers; w++) {
@@ -109,8 +110,6 @@ static void agent_free(struct agent *a)
 		for (unsigned i = 0; i < a->config.n_sockets; i++)
 			pthread_mutex_destroy(&a->instances[i].lock);
 	mem_free(a->instances);
-	if (a->set)
-		metrics_set_put(a->metrics, a->set);
 	free_strings(a->config.owns_headers, a->config.n_owns_headers);
 	free_strings(a->config.sockets, a->config.n_sockets);
 	mem_free((void *)a->config.name);
@@ -203,6 +202,8 @@ struct agent *agent_new(const struct config_agent *config, unsigned n_workers,
 		goto fail;
 	return a;
 fail:
+	if (a->set)
+		metrics_set_put(a->metrics, a->set);
 	agent_free(a);
 	return NULL;
 }
@@ -225,6 +226,8 @@ void agent_put(struct agent *a)
 		return;
 	for (unsigned w = 0; w < a->n_workers; w++)
 		ASSERT(!rcu_fetch(&a->local[w]->loop));
+	/* The registry is this thread's; the rest goes on liburcu's. */
+	metrics_set_put(a->metrics, a->set);
 	rcu_defer(&a->rcu, agent_free_rcu);
 }
 

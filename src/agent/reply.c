@@ -120,8 +120,10 @@ static bool link_on_reply(struct link *link, struct slice payload)
 			.chunk_index = e.chunk_index,
 		};
 
-		if (fault == DECISION_OK)
-			fault = wire_check_reply(&d, &expect);
+		if (fault == DECISION_OK &&
+		    wire_check_reply(&d, &expect) != DECISION_OK)
+			fault = d.kind == DECISION_ALLOW ? DECISION_BAD :
+							   DECISION_REFUSED;
 		reply_deliver(link, &e, &d, fault);
 	} else if ((e.flags & ENTRY_TOMB) && e.type != EVENT_COMPLETE) {
 		counter_inc(&link->local->metrics->late_replies);

@@ -49,12 +49,12 @@ void agent_table_free(struct agent_table *t)
 
 	if (!t)
 		return;
-	rcu_read_lock();
+	rcu_enter();
 	cds_lfht_for_each_entry(t->ht, &iter, a, node) {
 		cds_lfht_del(t->ht, &a->node);
 		agent_put(a);
 	}
-	rcu_read_unlock();
+	rcu_leave();
 	/* Only fails if something was left in it. */
 	ASSERT(cds_lfht_destroy(t->ht, NULL) == 0);
 	mem_free(t);
@@ -74,7 +74,7 @@ bool agent_table_add(struct agent_table *t, struct agent *a)
 {
 	struct cds_lfht_node *old = NULL;
 
-	rcu_read_lock();
+	rcu_enter();
 	if (agent_table_find_rcu(t, a->config.name) != a) {
 		agent_get(a);
 		cds_lfht_node_init(&a->node);
@@ -83,7 +83,7 @@ bool agent_table_add(struct agent_table *t, struct agent *a)
 					   table_match, a->config.name,
 					   &a->node);
 	}
-	rcu_read_unlock();
+	rcu_leave();
 	if (old)
 		agent_put(container_of(old, struct agent, node));
 	return true;
@@ -93,11 +93,11 @@ void agent_table_remove(struct agent_table *t, struct agent *a)
 {
 	bool ours;
 
-	rcu_read_lock();
+	rcu_enter();
 	ours = agent_table_find_rcu(t, a->config.name) == a;
 	if (ours)
 		cds_lfht_del(t->ht, &a->node);
-	rcu_read_unlock();
+	rcu_leave();
 	if (ours)
 		agent_put(a);
 }
@@ -117,7 +117,7 @@ void agent_table_each(struct agent_table *t,
 	struct cds_lfht_iter iter;
 	struct agent *a;
 
-	rcu_read_lock();
+	rcu_enter();
 	cds_lfht_for_each_entry(t->ht, &iter, a, node) {
 		if (n == room) {
 			size_t more = room ? room * 2 : 16;
@@ -130,7 +130,7 @@ void agent_table_each(struct agent_table *t,
 		}
 		all[n++] = agent_get(a);
 	}
-	rcu_read_unlock();
+	rcu_leave();
 	if (n)
 		qsort(all, n, sizeof(*all), by_name);
 	for (size_t i = 0; i < n; i++) {
