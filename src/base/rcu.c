@@ -18,6 +18,14 @@ void rcu_worker_offline(void)
 
 #ifdef __SANITIZE_THREAD__
 
+const char *__tsan_default_suppressions(void);
+
+/* What liburcu does with its own memory is ordered by its own barriers. */
+const char *__tsan_default_suppressions(void)
+{
+	return "race:liburcu\n";
+}
+
 /* liburcu is not instrumented: a wrapper carries the edges. */
 struct deferred {
 	struct rcu_head head;

@@ -423,10 +423,6 @@ static void run_tasks(struct cds_list_head *list)
 
 static void run_deferred(struct loop *loop)
 {
-	if (!cds_list_empty(&loop->later)) {
-		cds_list_splice(&loop->later, loop->tasks.prev);
-		CDS_INIT_LIST_HEAD(&loop->later);
-	}
 	for (int round = 0; round < ROUNDS_MAX; round++) {
 		if (!cds_list_empty(&loop->tasks))
 			run_tasks(&loop->tasks);
@@ -530,6 +526,10 @@ void loop_turn(struct loop *loop, uint64_t max_wait_us)
 
 	if (UNLIKELY(impl->unarmed))
 		rearm_all(impl);
+	if (!cds_list_empty(&loop->later)) {
+		cds_list_splice(&loop->later, loop->tasks.prev);
+		CDS_INIT_LIST_HEAD(&loop->later);
+	}
 	if (max_wait_us == 0 || impl->posts_left || impl->unarmed ||
 	    has_deferred(loop)) {
 		flags |= EVLOOP_NONBLOCK;
