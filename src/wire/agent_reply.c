@@ -61,10 +61,11 @@ static void emit_bool(struct emit *e, bool v)
 	e->o = e->json ? put_json_bool(e->o, v) : put_msgpack_bool(e->o, v);
 }
 
-static void emit_double(struct emit *e, double v)
+static void emit_fraction(struct emit *e, double v)
 {
 	emit_comma(e);
-	e->o = e->json ? put_json_double(e->o, v) : put_msgpack_double(e->o, v);
+	e->o = e->json ? put_json_double(e->o, v)
+		       : put_msgpack_float(e->o, (float)v);
 }
 
 static void emit_map(struct emit *e, unsigned n)
@@ -214,7 +215,7 @@ static void emit_audit(struct emit *e, const struct decision *d)
 	emit_texts(e, a->rules, a->n_rules);
 	emit_field(e, "confidence");
 	if (a->has_confidence)
-		emit_double(e, a->confidence);
+		emit_fraction(e, a->confidence);
 	else
 		emit_nil(e);
 	emit_field(e, "reason_codes");

@@ -40,6 +40,7 @@ char *put_json_uint(char *o, uint64_t v);	/* cut at PUT_JSON_INT_MAX */
 char *put_json_u64(char *o, uint64_t v);
 char *put_json_double(char *o, double v);
 char *put_msgpack_double(char *o, double v);
+char *put_msgpack_float(char *o, float v);
 
 static inline char *put_bytes(char *o, const char *p, size_t n)
 {

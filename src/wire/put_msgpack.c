@@ -41,6 +41,14 @@ char *put_msgpack_double(char *o, double v)
 	return put_be(put_byte(o, 0xcb), bits, 8);
 }
 
+char *put_msgpack_float(char *o, float v)
+{
+	uint32_t bits;
+
+	memcpy(&bits, &v, sizeof(bits));
+	return put_be(put_byte(o, 0xca), bits, 4);
+}
+
 size_t put_msgpack_text_size(struct slice s)
 {
 	return 5 + (utf8_valid(s.p, s.n) ? s.n : utf8_from_bytes_size(s));
