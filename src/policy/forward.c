@@ -88,7 +88,11 @@ static struct net_peer true_client(const struct config_listener *listener,
 	struct net_peer client = *peer, next;
 
 	while (forwarded.n) {
-		if (!parse_ip(last_member(&forwarded), &next))
+		struct slice member = last_member(&forwarded);
+
+		if (!member.n)
+			continue;	/* RFC 9110, 5.6.1.2 */
+		if (!parse_ip(member, &next))
 			break;
 		client = next;
 		if (!is_trusted(listener, &client))
