@@ -141,7 +141,7 @@ static bool fails(size_t bytes)
 
 static void test_deadlines_without_memory(void **state)
 {
-	static const uint64_t us[] = { 9000, 2000, 5000, 1000, 9001 };
+	static const uint64_t us[] = { 900000, 40000, 500000, 1000, 900001 };
 	struct loop *loop = loop_new(0);
 	struct item it[ARRAY_LEN(us)] = { 0 };
 
@@ -149,6 +149,12 @@ static void test_deadlines_without_memory(void **state)
 	mem_fault = fails;
 	for (size_t i = 0; i < ARRAY_LEN(us); i++)
 		item_start(loop, &it[i], us[i]);
+	/* The next due is always first. */
+	turns_until(loop, 1);
+	assert_int_equal(it[3].fired, 1);
+	assert_int_equal(it[0].fired, 0);
+	turns_until(loop, 2);
+	assert_int_equal(it[1].fired, 1);
 	turns_until(loop, ARRAY_LEN(us));
 	mem_fault = NULL;
 	loop_free(loop);

@@ -292,6 +292,34 @@ static void test_held_bytes_stand(void **state)
 	end_fini(&e);
 }
 
+/* Also when the rest that is unconsumed has to move. */
+static void test_held_bytes_stand_when_rest_moves(void **state)
+{
+	struct block *held;
+	struct end e;
+	const char *p;
+	char *big = calloc(1, BLOCK_SMALL + 101);
+
+	end_init(&e);
+	e.keep = true;
+	memset(big, 'x', BLOCK_SMALL - 100);
+	peer_write(&e, big);
+	turns(&e, 1);
+	p = stream_data(&e.s).p;
+	held = block_get(e.s.in);
+	stream_consume(&e.s, BLOCK_SMALL - 150);
+	memset(big, 'y', BLOCK_SMALL);
+	big[5000] = '\0';
+	peer_write(&e, big);
+	turns(&e, 2);
+	assert_int_equal(stream_data(&e.s).n, 5050);
+	for (size_t i = 0; i < BLOCK_SMALL - 100; i++)
+		assert_int_equal(p[i], 'x');
+	block_put(held);
+	end_fini(&e);
+	free(big);
+}
+
 /* The block that was kept for its room goes back, too. */
 static void test_idle_gives_block_back(void **state)
 {
@@ -601,6 +629,29 @@ static void test_big_write(void **state)
 	end_fini(&e);
 }
 
+/* A backlog that never was above low water is told when it is gone. */
+static void test_small_backlog(void **state)
+{
+	char part[30000] = { 0 };
+	int size = 4096;
+	struct end e;
+	size_t n = 0;
+
+	end_init(&e);
+	setsockopt(e.s.watch.fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+	assert_true(outq_copy(&e.s.out, part, sizeof(part)));
+	stream_flush_later(&e.s);
+	turns(&e, 1);
+	assert_int_equal(e.rooms, 0);
+	assert_false(outq_empty(&e.s.out));
+	while (n < sizeof(part)) {
+		n = peer_drain(&e, n);
+		turns(&e, 1);
+	}
+	assert_int_equal(e.rooms, 1);
+	end_fini(&e);
+}
+
 static void test_write_error(void **state)
 {
 	struct end e;
@@ -875,6 +926,7 @@ int main(void)
 		cmocka_unit_test(test_full_block_stops_reading),
 		cmocka_unit_test(test_need),
 		cmocka_unit_test(test_held_bytes_stand),
+		cmocka_unit_test(test_held_bytes_stand_when_rest_moves),
 		cmocka_unit_test(test_idle_gives_block_back),
 		cmocka_unit_test(test_big_reads),
 		cmocka_unit_test(test_turn_budget),
@@ -889,6 +941,7 @@ int main(void)
 		cmocka_unit_test(test_read_without_memory),
 		cmocka_unit_test(test_write_gathers),
 		cmocka_unit_test(test_big_write),
+		cmocka_unit_test(test_small_backlog),
 		cmocka_unit_test(test_write_error),
 		cmocka_unit_test(test_write_error_reads_on),
 		cmocka_unit_test(test_close_in_write_error),
