@@ -1,0 +1,223 @@
+"""Command line, admin port, log, metrics."""
+import json
+import os
+import re
+import signal
+import subprocess
+
+from agent import allow, block
+from lib import ROOT, Raw, check, eq, fetch, wait_for
+
+ACCESS = {"time", "request_id", "correlation_id", "listener", "client",
+          "method", "host", "target", "protocol", "route", "upstream",
+          "server", "attempts", "status", "ended_by", "ended_why",
+          "request_bytes", "response_bytes", "us", "agents", "decided_by",
+          "bypass", "generation"}
+ACCESS_US = {"total", "request_head", "agents", "upstream_connect",
+             "upstream_first_byte"}
+ACCESS_AGENT = {"name", "event", "verdict", "cause", "status", "us",
+                "queue_us", "chunks", "tags", "rules", "reasons"}
+FAMILIES = """build_info start_time_seconds workers config_generation
+config_reloads_total config_snapshots_live held_bytes connections
+connections_total connections_refused_total exchanges_in_flight requests_total
+ended_total bad_requests_total request_bytes_total response_bytes_total
+request_seconds loop_lag_seconds upstream_requests_total upstream_errors_total
+upstream_retries_total upstream_connections agent_events_total
+agent_decisions_total agent_failures_total agent_bypass_total
+agent_denied_total agent_abandoned_total agent_late_replies_total
+agent_transcoded_total agent_ops_dropped_total agent_links
+agent_reconnects_total agent_in_flight agent_seconds
+agent_queue_seconds""".split()
+
+
+def run(env, *args):
+    return subprocess.run([env.binary("agentproxyd"), *args], text=True,
+                          capture_output=True, timeout=30)
+
+
+def test_command_line(env):
+    eq(run(env, "-V").returncode, 0)
+    for flag in ("-h", "--help"):
+        r = run(env, flag)
+        eq(r.returncode, 0)
+        check("-c" in r.stdout, r.stdout)
+    eq(run(env, "--nonsense").returncode, 2)
+    eq(run(env, "-c", env.path("missing.yaml")).returncode, 2)
+
+
+def test_config_test(env):
+    good = env.path("good.yaml")
+    with open(good, "w") as f:
+        f.write("listeners:\n  - {name: a, address: '127.0.0.1:8080'}\n"
+                "upstreams:\n  app: {servers: ['127.0.0.1:9000']}\n"
+                "routes:\n  - upstream: app\n")
+    r = run(env, "-t", "-c", good)
+    eq((r.returncode, r.stdout.strip()), (0, good + ": ok"))
+    bad = env.path("bad.yaml")
+    with open(bad, "w") as f:
+        f.write("workrs: 2\n"
+                "listeners:\n  - {name: a, address: '127.0.0.1:0'}\n"
+                "upstreams:\n  app: {servers: ['127.0.0.1:9000'], "
+                "keepalive: -1}\n"
+                "agents:\n  waf: {socket: /s, timeout: 5parsecs}\n"
+                "routes:\n  - {upstream: ap, agents: [waf]}\n")
+    r = run(env, "-t", "-c", bad)
+    eq(r.returncode, 2)
+    faults = [line for line in r.stderr.splitlines()
+              if re.match(re.escape(bad) + r":\d+:\d+: \S+: ", line)]
+    check(len(faults) >= 5, r.stderr)
+    check("workers" in faults[0], "no nearest name: " + faults[0])
+
+
+def test_shipped_configs(env):
+    conf = os.path.join(ROOT, "conf")
+    for name in sorted(os.listdir(conf)):
+        if name.endswith(".yaml"):
+            r = run(env, "-t", "-c", os.path.join(conf, name))
+            eq(r.returncode, 0, name + ": " + r.stderr)
+
+
+def test_bind_failure(env):
+    d = env.proxy(env.origin().port)
+    c = env.config(env.port())
+    c["listeners"][0]["address"] = d.config["admin"]["address"]
+    with open(env.path("second.yaml"), "w") as f:
+        json.dump(c, f)
+    eq(run(env, "-c", env.path("second.yaml")).returncode, 1)
+
+
+def test_access_log(env):
+    def handler(ev):
+        return block(403) if ev.uri == "/no" else allow()
+    env.agent("waf", handler)
+    d = env.proxy(env.origin().port, {"waf": {"timeout": "5s"}},
+                  {"agents": [{"name": "waf", "request_body": "stream"}]})
+    fetch(d.port, "POST", "/yes?q=\"", body=b"12345", host="h.example")
+    fetch(d.port, target="/no")
+    c = Raw(d.port)
+    c.send("nonsense\r\n\r\n")
+    eq(c.response().status, 400)
+    yes, no, bad = d.access(3)
+    for line in (yes, no, bad):
+        check(ACCESS <= set(line), "missing: %s" % (ACCESS - set(line)))
+        check(ACCESS_US <= set(line["us"]), line["us"])
+        check(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z",
+                           line["time"]), line["time"])
+    for a in yes["agents"] + no["agents"]:
+        check(ACCESS_AGENT <= set(a), "missing: %s" % (ACCESS_AGENT - set(a)))
+    eq((yes["method"], yes["target"], yes["host"], yes["status"],
+        yes["request_bytes"], yes["route"], yes["upstream"], yes["bypass"],
+        yes["attempts"], yes["listener"], yes["client"], yes["protocol"]),
+       ("POST", "/yes?q=\"", "h.example", 200, 5, "all", "app", False, 1,
+        "main", "127.0.0.1", "HTTP/1.1"))
+    eq({a["event"] for a in yes["agents"]},
+       {"request_head", "request_chunk"})
+    eq((no["decided_by"], no["status"], no["upstream"] is None
+        or no["attempts"] == 0), ("waf", 403, True))
+    eq((bad["status"], bad["ended_by"]), (400, "client"))
+    check(yes["us"]["total"] >= yes["us"]["agents"] >= 0)
+
+
+def test_metrics(env):
+    def handler(ev):
+        return block(403) if ev.uri == "/no" else allow()
+    env.agent("waf", handler)
+    d = env.proxy(env.origin().port, {"waf": {"timeout": "5s"}},
+                  {"agents": [{"name": "waf", "request_body": "stream",
+                               "response_body": "stream"}]})
+    text = d.admin("/metrics").text
+    for family in FAMILIES:
+        check("# TYPE agentproxyd_%s " % family in text, "no " + family)
+    check(d.metrics().all("agent_failures_total", cause="timeout"),
+          "series at 0 from the start")
+    for i in range(10):
+        eq(fetch(d.port, "POST", "/%d" % i, body=b"abc").status, 200)
+        eq(fetch(d.port, target="/no").status, 403)
+    d.wait_idle()
+    m = d.metrics()
+    eq(m.get("requests_total", route="all", code_class="2xx"), 10)
+    eq(m.get("requests_total", route="all", code_class="4xx"), 10)
+    eq(m.get("request_bytes_total"), 30)
+    eq(m.get("ended_total", by="agent"), 10)
+    eq(m.get("ended_total", by="done"), 10)
+    eq(m.get("upstream_requests_total", upstream="app"), 10)
+    eq(m.get("request_seconds_count"), 20)
+    for event in ("request_head", "request_chunk", "response_head",
+                  "response_chunk"):
+        asked = m.get("agent_events_total", agent="waf", event=event)
+        eq(asked, m.get("agent_decisions_total", agent="waf", event=event),
+           event)
+        eq(asked, m.get("agent_seconds_count", agent="waf", event=event))
+    eq(m.get("agent_events_total", event="request_head"), 20)
+    eq((m.get("agent_failures_total"), m.get("agent_abandoned_total")),
+       (0, 0))
+
+
+def test_admin(env):
+    env.agent("waf")
+    d = env.proxy(env.origin().port, {"waf": {}})
+    eq(d.admin("/livez").body.strip(), b"ok")
+    ready = json.loads(d.admin("/readyz").body)
+    eq(ready, {"ready": True, "draining": False, "reasons": []})
+    a = json.loads(d.admin("/agents").body)
+    eq(a["generation"], d.metric("config_generation"))
+    waf = a["agents"][0]
+    eq((waf["name"], waf["state"], waf["breaker"]),
+       ("waf", "healthy", "closed"))
+    check({"reason", "in_flight", "queued", "held_bytes"} <= set(waf), waf)
+    inst = waf["instances"][0]
+    eq((inst["links_up"], inst["links_wanted"], inst["dialect"],
+        inst["encoding"], inst["last_error"]), (4, 4, "v2", "json", None))
+    eq(d.admin("/nothing").status, 404)
+    eq(d.admin("/metrics", "POST").status, 405)
+    eq(d.admin("/livez", "HEAD").status, 200)
+
+
+def test_not_ready(env):
+    d = env.proxy(env.origin().port, {"waf": {}}, ready=False)
+    r = d.admin("/readyz")
+    eq(r.status, 503)
+    body = json.loads(r.body)
+    eq(body["ready"], False)
+    check(any("waf" in reason for reason in body["reasons"]), body)
+    eq(d.admin("/livez").status, 200)
+
+
+def test_reopen_logs(env):
+    d = env.proxy(env.origin().port)
+    fetch(d.port)
+    d.access(1)
+    os.rename(env.path("access.log"), env.path("access.log.1"))
+    d.proc.send_signal(signal.SIGUSR1)
+    wait_for(lambda: os.path.exists(env.path("access.log")), "a new file")
+    fetch(d.port)
+    d.access(1)
+
+
+def test_own_log(env):
+    d = env.proxy(env.origin().port)
+    d.reload()
+    d.stop()
+    log = d.own_log()
+    for event in ("start", "ready", "reload", "drain", "stop"):
+        check(re.search(r"event=%s\b" % event, log) or
+              re.search(r" %s\b" % event, log), "no %s in the log" % event)
+
+
+def test_idle_connections(env):
+    """What an idle keep-alive connection costs."""
+    import resource
+    n = 2000
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 20000), hard))
+    d = env.proxy(env.fast_origin().port)
+    fetch(d.port)
+    before = d.rss_kib()
+    cs = [Raw(d.port) for _ in range(n)]
+    for c in cs:
+        c.request()
+        eq(c.response().status, 200)
+    each = (d.rss_kib() - before) * 1024 / n
+    print("%.0f bytes per idle connection" % each)
+    if "release" in env.build:
+        check(each < 4096, "%.0f bytes per connection" % each)
