@@ -1,6 +1,4 @@
 /* The registry of counter sets, and histograms. Printing is print.c. */
-#include <stdlib.h>
-
 #include "base/mem.h"
 #include "report/registry.h"
 
@@ -67,7 +65,8 @@ struct metrics *metrics_new(unsigned n_workers)
 	m->n_workers = n_workers;
 	m->worker_stride = stride_of(sizeof(struct worker_metrics));
 	m->workers = mem_zalloc_aligned(n_workers * m->worker_stride);
-	if (!m->workers) {
+	if (!m->workers || pthread_mutex_init(&m->lock, NULL) != 0) {
+		mem_free(m->workers);
 		mem_free(m);
 		return NULL;
 	}
@@ -94,6 +93,7 @@ void metrics_free(struct metrics *m)
 	for (unsigned k = 0; k < METRICS_KIND_N; k++)
 		cds_list_for_each_entry_safe(set, next, &m->sets[k], node)
 			set_free(set);
+	pthread_mutex_destroy(&m->lock);
 	mem_free(m->workers);
 	mem_free(m);
 }
@@ -132,29 +132,45 @@ static struct metrics_set *set_new(struct metrics *m, enum metrics_kind kind,
 	return NULL;
 }
 
-struct metrics_set *metrics_set_get(struct metrics *m, enum metrics_kind kind,
-				    const char *name, const char *name2)
+/* The set of that name; else NULL, and where it would stand: by name, so that
+ * the page is stable. */
+static struct metrics_set *set_find(struct metrics *m, enum metrics_kind kind,
+				    const char *name, const char *name2,
+				    struct cds_list_head **after)
 {
-	struct cds_list_head *before = &m->sets[kind];
 	struct metrics_set *set;
 
-	/* Sorted by name, so that the page is stable. */
+	*after = &m->sets[kind];
 	cds_list_for_each_entry(set, &m->sets[kind], node) {
 		int d = strcmp(set->name, name);
 
 		if (d == 0)
 			d = strcmp(set->name2, name2);
-		if (d == 0) {
-			set->refs++;
+		if (d == 0)
 			return set;
-		}
 		if (d > 0)
 			break;
-		before = &set->node;
+		*after = &set->node;
 	}
-	set = set_new(m, kind, name, name2);
-	if (set)
-		cds_list_add(&set->node, before);
+	return NULL;
+}
+
+struct metrics_set *metrics_set_get(struct metrics *m, enum metrics_kind kind,
+				    const char *name, const char *name2)
+{
+	struct cds_list_head *after;
+	struct metrics_set *set;
+
+	pthread_mutex_lock(&m->lock);
+	set = set_find(m, kind, name, name2, &after);
+	if (set) {
+		set->refs++;
+	} else {
+		set = set_new(m, kind, name, name2);
+		if (set)
+			cds_list_add(&set->node, after);
+	}
+	pthread_mutex_unlock(&m->lock);
 	return set;
 }
 
@@ -162,9 +178,11 @@ void metrics_set_put(struct metrics *m, struct metrics_set *set)
 {
 	if (!set)
 		return;
+	pthread_mutex_lock(&m->lock);
 	ASSERT(set->refs > 0);
 	if (--set->refs == 0)
 		set_free(set);
+	pthread_mutex_unlock(&m->lock);
 }
 
 void *metrics_set_local(struct metrics_set *set, unsigned w)

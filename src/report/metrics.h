@@ -3,7 +3,7 @@
  *
  * Each set of counters belongs to one worker (its only writer) and stands on
  * cache lines of its own. Sets with labels (a route, a listener, an agent, a
- * server) are found by name in a registry of the control thread, and counted,
+ * server) are found by name in a registry, and counted,
  * so that a reload which keeps a name keeps its counters.
  */
 #ifndef REPORT_METRICS_H
@@ -116,7 +116,11 @@ enum metrics_kind {
 	METRICS_AGENT, METRICS_KIND_N
 };
 
-/* ---- the registry: control thread ------------------------------------------ */
+/*
+ * ---- the registry -----------------------------------------------------------
+ * Control thread, but for metrics_set_get/put, which any thread may call: they
+ * take a lock, so never on a request's way.
+ */
 
 struct metrics;
 

@@ -402,6 +402,7 @@ static void print_workers(struct metrics *m, FILE *out)
 void metrics_print(struct metrics *m, const struct metrics_process *p,
 		   FILE *out)
 {
+	pthread_mutex_lock(&m->lock);
 	print_process(m, p, out);
 	print_families(m, out, listener_families,
 		       ARRAY_LEN(listener_families));
@@ -409,4 +410,5 @@ void metrics_print(struct metrics *m, const struct metrics_process *p,
 	print_families(m, out, traffic_families, ARRAY_LEN(traffic_families));
 	print_families(m, out, agent_families, ARRAY_LEN(agent_families));
 	print_agent_events(m, out);
+	pthread_mutex_unlock(&m->lock);
 }

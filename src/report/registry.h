@@ -2,12 +2,15 @@
 #ifndef REPORT_REGISTRY_H
 #define REPORT_REGISTRY_H
 
+#include <pthread.h>
+
 #include "base/list.h"
 #include "report/metrics.h"
 
 struct metrics_set {
+	/* Immutable but for these two, which are under metrics.lock. */
 	struct cds_list_head node;	/* in metrics.sets[kind], by name */
-	unsigned refs;			/* control thread */
+	unsigned refs;
 	enum metrics_kind kind;
 	unsigned n_workers;
 	size_t stride;
@@ -19,6 +22,9 @@ struct metrics {
 	unsigned n_workers;
 	size_t worker_stride;
 	char *workers;
+	/* The last reference of an agent goes on liburcu's thread, maybe while
+	 * the control thread prints. */
+	pthread_mutex_t lock;
 	struct cds_list_head sets[METRICS_KIND_N];
 };
 
