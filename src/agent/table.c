@@ -22,9 +22,37 @@ static unsigned long table_hash(const struct agent_table *t, const char *name)
 
 static int table_match(struct cds_lfht_node *node, const void *name)
 {
-	const struct agent *a = container_of(node, struct agent, node);
+	struct agent *a = container_of(node, struct agent, node);
 
+	SYNC_ACQUIRE(a);
 	return strcmp(a->config.name, name) == 0;
+}
+
+/* liburcu's own loop macro makes a pointer of NULL less an offset. */
+static struct agent *iter_agent(struct cds_lfht_iter *iter)
+{
+	struct cds_lfht_node *node = cds_lfht_iter_get_node(iter);
+	struct agent *a;
+
+	if (!node)
+		return NULL;
+	a = container_of(node, struct agent, node);
+	SYNC_ACQUIRE(a);
+	return a;
+}
+
+static struct agent *table_first(struct agent_table *t,
+				 struct cds_lfht_iter *iter)
+{
+	cds_lfht_first(t->ht, iter);
+	return iter_agent(iter);
+}
+
+static struct agent *table_next(struct agent_table *t,
+				struct cds_lfht_iter *iter)
+{
+	cds_lfht_next(t->ht, iter);
+	return iter_agent(iter);
 }
 
 struct agent_table *agent_table_new(void)
@@ -50,7 +78,7 @@ void agent_table_free(struct agent_table *t)
 	if (!t)
 		return;
 	rcu_enter();
-	cds_lfht_for_each_entry(t->ht, &iter, a, node) {
+	for (a = table_first(t, &iter); a; a = table_next(t, &iter)) {
 		cds_lfht_del(t->ht, &a->node);
 		agent_put(a);
 	}
@@ -63,11 +91,9 @@ void agent_table_free(struct agent_table *t)
 struct agent *agent_table_find_rcu(struct agent_table *t, const char *name)
 {
 	struct cds_lfht_iter iter;
-	struct cds_lfht_node *node;
 
 	cds_lfht_lookup(t->ht, table_hash(t, name), table_match, name, &iter);
-	node = cds_lfht_iter_get_node(&iter);
-	return node ? container_of(node, struct agent, node) : NULL;
+	return iter_agent(&iter);
 }
 
 bool agent_table_add(struct agent_table *t, struct agent *a)
@@ -78,6 +104,7 @@ bool agent_table_add(struct agent_table *t, struct agent *a)
 	if (agent_table_find_rcu(t, a->config.name) != a) {
 		agent_get(a);
 		cds_lfht_node_init(&a->node);
+		SYNC_RELEASE(a);
 		old = cds_lfht_add_replace(t->ht,
 					   table_hash(t, a->config.name),
 					   table_match, a->config.name,
@@ -118,7 +145,7 @@ void agent_table_each(struct agent_table *t,
 	struct agent *a;
 
 	rcu_enter();
-	cds_lfht_for_each_entry(t->ht, &iter, a, node) {
+	for (a = table_first(t, &iter); a; a = table_next(t, &iter)) {
 		if (n == room) {
 			size_t more = room ? room * 2 : 16;
 			struct agent **p = mem_realloc(all,
