@@ -6,16 +6,6 @@
 #include "http/parse.h"
 #include "http/scan.h"
 
-#define LISTED_MAX	32
-
-/* What the fields said that do not stay. */
-struct hop {
-	struct slice content_length, transfer_encoding, upgrade;
-	bool close, keep_alive, upgrade_listed;
-	unsigned n_listed;
-	struct slice listed[LISTED_MAX];	/* by Connection, to be dropped */
-};
-
 /* ---- fields that end here ------------------------------------------------ */
 
 /* Names that a Connection field cannot take out; see head.h. */
@@ -32,16 +22,17 @@ static bool stays_though_listed(enum http_field_id id, struct slice name)
 	       slice_eq_icase(slice_of(name.p, prefix.n), prefix);
 }
 
-static enum http_parse read_option(struct hop *hop, struct slice option)
+static enum http_parse read_option(struct parse_seen *seen,
+				   struct slice option)
 {
 	enum http_field_id id;
 
-	if (slice_eq_icase(option, SLICE("keep-alive"))) {
-		hop->keep_alive = true;
+	if (TEXT_IS(option, "keep-alive")) {
+		seen->keep_alive = true;
 		return HTTP_PARSE_OK;
 	}
-	if (slice_eq_icase(option, SLICE("close"))) {
-		hop->close = true;
+	if (TEXT_IS(option, "close")) {
+		seen->close = true;
 		return HTTP_PARSE_OK;
 	}
 	id = http_field_lookup(option);
@@ -49,73 +40,46 @@ static enum http_parse read_option(struct hop *hop, struct slice option)
 	    id == HTTP_FIELD_TRANSFER_ENCODING)
 		return HTTP_PARSE_BAD_FIELD;
 	if (id == HTTP_FIELD_UPGRADE)
-		hop->upgrade_listed = true;
+		seen->upgrade_listed = true;
 	if ((FIELD_BIT(id) & HOP_BITS) || stays_though_listed(id, option))
 		return HTTP_PARSE_OK;
-	if (hop->n_listed == LISTED_MAX)
+	if (seen->n_listed == LISTED_MAX)
 		return HTTP_PARSE_TOO_LARGE;
-	hop->listed[hop->n_listed++] = option;
+	seen->listed[seen->n_listed++] = option;
 	return HTTP_PARSE_OK;
 }
 
-static enum http_parse read_connection(struct hop *hop, struct slice list)
+static void read_connection(struct parse_seen *seen, struct slice list)
 {
 	struct slice option;
 
-	while (http_list_next(&list, &option)) {
-		enum http_parse rc = read_option(hop, option);
-		if (rc != HTTP_PARSE_OK)
-			return rc;
-	}
-	return HTTP_PARSE_OK;
+	while (seen->connection_fault == HTTP_PARSE_OK &&
+	       http_list_next(&list, &option))
+		seen->connection_fault = read_option(seen, option);
 }
 
-static enum http_parse read_hop_field(struct http_head *h, struct hop *hop,
-				      const struct field *f)
+void http_read_hop_field(struct parse_seen *seen, const struct field *f)
 {
 	struct slice value = field_value(f);
 
 	switch (f->id) {
 	case HTTP_FIELD_CONNECTION:
-		return read_connection(hop, value);
+		read_connection(seen, value);
+		break;
 	case HTTP_FIELD_TE:
 		if (http_list_has(value, SLICE("trailers")))
-			h->te_trailers = true;
+			seen->te_trailers = true;
 		break;
 	case HTTP_FIELD_TRANSFER_ENCODING:
-		hop->transfer_encoding = value;
+		seen->transfer_encoding = value;
 		break;
 	case HTTP_FIELD_UPGRADE:
-		hop->upgrade = value;
+		seen->upgrade = value;
 		break;
 	case HTTP_FIELD_CONTENT_LENGTH:
-		hop->content_length = value;
+		seen->content_length = value;
 		break;
 	}
-	return HTTP_PARSE_OK;
-}
-
-/* Reads hop-by-hop fields and takes them out. */
-static enum http_parse take_hop_fields(struct http_head *h, struct hop *hop)
-{
-	unsigned kept = 0;
-
-	for (unsigned i = 0; i < h->n_fields; i++) {
-		struct field *f = &h->fields[i];
-
-		if (FIELD_BIT(f->id) & HOP_BITS) {
-			enum http_parse rc = read_hop_field(h, hop, f);
-			if (rc != HTTP_PARSE_OK)
-				return rc;
-			continue;
-		}
-		if (kept != i)
-			h->fields[kept] = *f;
-		kept++;
-	}
-	h->n_fields = kept;
-	h->present &= ~HOP_BITS;
-	return HTTP_PARSE_OK;
 }
 
 /* ---- framing ------------------------------------------------------------- */
@@ -145,14 +109,14 @@ static enum http_parse read_codings(struct slice list)
 	struct slice item;
 	bool unknown = false, chunked = false;
 
-	if (LIKELY(slice_eq_icase(list, SLICE("chunked"))))
+	if (LIKELY(TEXT_IS(list, "chunked")))
 		return HTTP_PARSE_OK;
 	if (list.n == 0 || list.p[0] == ',' || list.p[list.n - 1] == ',')
 		return HTTP_PARSE_BAD_FRAMING;
 	while (http_list_next(&list, &item)) {
 		if (chunked || !http_token_valid(item))
 			return HTTP_PARSE_BAD_FRAMING;
-		if (slice_eq_icase(item, SLICE("chunked")))
+		if (TEXT_IS(item, "chunked"))
 			chunked = true;
 		else
 			unknown = true;
@@ -161,7 +125,7 @@ static enum http_parse read_codings(struct slice list)
 }
 
 /* RFC 9112, 6.3 without the cases that depend on status and method. */
-static enum http_parse read_framing(struct http_head *h, const struct hop *hop,
+static enum http_parse read_framing(struct http_head *h,
 				    const struct parse_seen *seen)
 {
 	const uint64_t cl = FIELD_BIT(HTTP_FIELD_CONTENT_LENGTH);
@@ -173,7 +137,7 @@ static enum http_parse read_framing(struct http_head *h, const struct hop *hop,
 	    (seen->once & (cl | te)) == (cl | te))
 		return HTTP_PARSE_BAD_FRAMING;
 	if (seen->once & cl) {
-		if (!read_length(hop->content_length, &h->content_length))
+		if (!read_length(seen->content_length, &h->content_length))
 			return HTTP_PARSE_BAD_FRAMING;
 		h->has_content_length = true;
 		h->framing = HTTP_BODY_LENGTH;
@@ -182,30 +146,27 @@ static enum http_parse read_framing(struct http_head *h, const struct hop *hop,
 	if (h->minor == 0)
 		return HTTP_PARSE_BAD_FRAMING;
 	h->framing = HTTP_BODY_CHUNKED;
-	return read_codings(hop->transfer_encoding);
+	return read_codings(seen->transfer_encoding);
 }
 
 /* All that the two directions have in common. */
 static enum http_parse settle_hop(struct http_head *h,
 				  const struct parse_seen *seen)
 {
-	struct hop hop;
-	enum http_parse rc;
-
-	h->keep_alive = h->minor == 1;
-	if (!(seen->once & HOP_BITS))
+	if (!(seen->once & HOP_BITS)) {
+		h->keep_alive = h->minor == 1;
 		return HTTP_PARSE_OK;
-	memset(&hop, 0, offsetof(struct hop, listed));
-	rc = take_hop_fields(h, &hop);
-	if (rc != HTTP_PARSE_OK)
-		return rc;
-	h->keep_alive = !hop.close && (h->minor == 1 || hop.keep_alive);
-	if (hop.upgrade_listed && h->minor == 1 &&
+	}
+	if (seen->connection_fault != HTTP_PARSE_OK)
+		return seen->connection_fault;
+	h->keep_alive = !seen->close && (h->minor == 1 || seen->keep_alive);
+	h->te_trailers = seen->te_trailers;
+	if (seen->upgrade_listed && h->minor == 1 &&
 	    !(seen->twice & FIELD_BIT(HTTP_FIELD_UPGRADE)))
-		h->upgrade = hop.upgrade;
-	for (unsigned i = 0; i < hop.n_listed; i++)
-		http_head_remove(h, hop.listed[i]);
-	return read_framing(h, &hop, seen);
+		h->upgrade = seen->upgrade;
+	for (unsigned i = 0; i < seen->n_listed; i++)
+		http_head_remove(h, seen->listed[i]);
+	return read_framing(h, seen);
 }
 
 /* ---- requests ------------------------------------------------------------ */
@@ -266,7 +227,7 @@ static enum http_parse settle_expect(struct http_head *h,
 		return HTTP_PARSE_OK;
 	}
 	if ((seen->twice & FIELD_BIT(HTTP_FIELD_EXPECT)) ||
-	    !slice_eq_icase(field_value(f), SLICE("100-continue")))
+	    !TEXT_IS(field_value(f), "100-continue"))
 		return HTTP_PARSE_BAD_EXPECT;
 	h->expect_continue = true;
 	return HTTP_PARSE_OK;

@@ -43,28 +43,14 @@ const uint8_t http_char_class[256] = {
 /* ---- names to numbers ---------------------------------------------------- */
 
 /*
- * A perfect hash over length, first and last letter (lower case). The
- * multipliers were found by trying; a collision shows up as an initialiser
- * that overrides another, and in the unit test.
+ * The hash is perfect, its multipliers found by trying: a collision shows up
+ * as an initialiser that overrides another, and in the unit test.
  */
-#define FIELD_SLOTS	128
-#define FIELD_HASH(n, first, last) \
-	(((n) + 14u * (unsigned char)(first) + 11u * (unsigned char)(last)) & \
-	 (FIELD_SLOTS - 1))
-
-#define FIELD_NAME_MAX	20
-
-struct field_slot {
-	uint8_t id;
-	uint8_t n;
-	char name[FIELD_NAME_MAX + 2];
-};
-
 #define F(id, first, last, text)					\
 	[FIELD_HASH(sizeof(text) - 1, first, last)] =			\
-		{ HTTP_FIELD_##id, sizeof(text) - 1, text }
+		{ text, sizeof(text) - 1, HTTP_FIELD_##id }
 
-static const struct field_slot field_slots[FIELD_SLOTS] = {
+const struct http_field_slot http_field_slots[FIELD_SLOTS] = {
 	F(CONNECTION, 'c', 'n', "connection"),
 	F(KEEP_ALIVE, 'k', 'e', "keep-alive"),
 	F(PROXY_CONNECTION, 'p', 'n', "proxy-connection"),
@@ -114,55 +100,15 @@ static const struct field_slot field_slots[FIELD_SLOTS] = {
 
 _Static_assert(HTTP_FIELD_N <= 64, "present is a bit mask");
 
-static inline uint64_t load8(const char *p)
-{
-	uint64_t x;
-	memcpy(&x, p, sizeof(x));
-	return x;
-}
-
-static inline uint32_t load4(const char *p)
-{
-	uint32_t x;
-	memcpy(&x, p, sizeof(x));
-	return x;
-}
-
-/*
- * Compares with case folded by setting bit 5 of all bytes: right for letters,
- * digits and '-', which is all that the table's names are made of.
- */
-static inline bool eq_folded(const char *a, const char *b, size_t n)
-{
-	const uint64_t f8 = 0x2020202020202020ull;
-	const uint32_t f4 = 0x20202020u;
-
-	if (n >= 8) {
-		for (size_t i = 0; i + 8 < n; i += 8)
-			if ((load8(a + i) | f8) != load8(b + i))
-				return false;
-		return (load8(a + n - 8) | f8) == load8(b + n - 8);
-	}
-	if (n >= 4)
-		return (load4(a) | f4) == load4(b) &&
-		       (load4(a + n - 4) | f4) == load4(b + n - 4);
-	for (size_t i = 0; i < n; i++)
-		if ((a[i] | 0x20) != b[i])
-			return false;
-	return true;
-}
-
 enum http_field_id http_field_lookup_plain(const char *name, size_t n)
 {
-	const struct field_slot *s;
+	const struct http_field_slot *s;
 
 	if (n < 2)
 		return HTTP_FIELD_OTHER;
-	s = &field_slots[FIELD_HASH((unsigned)n, name[0] | 0x20,
-				    name[n - 1] | 0x20)];
-	if (s->n != n || !eq_folded(name, s->name, n))
-		return HTTP_FIELD_OTHER;
-	return s->id;
+	s = http_field_slot(name, n);
+	return text_is(slice_of(name, n), s->name, s->n) ? s->id :
+							   HTTP_FIELD_OTHER;
 }
 
 enum http_field_id http_field_lookup(struct slice name)

@@ -24,7 +24,6 @@ struct parse {
 	const char *p;		/* what comes next */
 	const struct http_limits *limits;
 	struct http_head *head;
-	struct parse_seen seen;
 	enum parse_kind kind;
 };
 
@@ -220,94 +219,179 @@ static enum http_parse parse_status_line(struct parse *s)
 
 /* ---- field lines --------------------------------------------------------- */
 
+/* What is between the colon at p and the line end: blanks are not part of it,
+ * and a line that has others than one before the value is no FIELD_LINE. */
+static inline enum http_parse parse_value(struct parse *s, const char *p,
+					  struct field *f)
+{
+	const char *end = s->end, *value, *stop;
+	unsigned high = 0;
+
+	value = p + 1;
+	if (LIKELY(end - p > 2 && p[1] == ' ' && !is_blank(p[2]))) {
+		value = p + 2;
+		f->flags |= FIELD_LINE;
+	} else {
+		while (value < end && is_blank(*value))
+			value++;
+	}
+	stop = scan_text(s->base, value, end, &high);
+	s->p = stop;
+	if (UNLIKELY(end - stop < 2 || memcmp(stop, "\r\n", 2) != 0))
+		return parse_crlf(s, HTTP_PARSE_BAD_FIELD);
+	s->p = stop + 2;
+	if (UNLIKELY(is_blank(stop[-1]))) {
+		while (stop > value && is_blank(stop[-1]))
+			stop--;
+		f->flags &= (uint8_t)~FIELD_LINE;
+	}
+	f->value = value;
+	f->value_len = (uint32_t)(stop - value);
+	f->flags |= high ? FIELD_NON_ASCII : 0;
+	return HTTP_PARSE_OK;
+}
+
 /*
  * One field line (RFC 9112, 5), from s->p on: moves s->p behind it and fills
  * in *f. A line that begins with a blank (obs-fold) has no name, hence is a
  * fault, as is a blank before the colon.
  */
-static inline enum http_parse parse_field(struct parse *s, struct field *f)
+static enum http_parse parse_field(struct parse *s, struct field *f)
 {
-	const char *name = s->p, *end = s->end, *value, *p;
-	unsigned upper = 0, high = 0;
+	const char *name = s->p, *end = s->end, *p;
+	unsigned upper = 0;
+	bool plain;
 	size_t n;
 
 	p = scan_name(s->base, name, end, &upper);
-	if (p < end && UNLIKELY(*p != ':')) {
-		for (; p < end && char_is(*p, CHAR_TOKEN); p++)
-			upper |= *p >= 'A' && *p <= 'Z';
-		n = (size_t)(p - name);
-		f->id = HTTP_FIELD_OTHER;
-	} else {
-		n = (size_t)(p - name);
-		f->id = (uint8_t)http_field_lookup_plain(name, n);
-	}
-	if (UNLIKELY(n > UINT16_MAX))
+	plain = p < end && *p == ':';
+	for (; p < end && char_is(*p, CHAR_TOKEN); p++)
+		upper |= *p >= 'A' && *p <= 'Z';
+	n = (size_t)(p - name);
+	if (n > UINT16_MAX)
 		return HTTP_PARSE_TOO_LARGE;
 	if (p == end)
 		return HTTP_PARSE_MORE;
 	if (*p != ':' || n == 0)
 		return HTTP_PARSE_BAD_FIELD;
-	p++;
-	f->flags = p < end && *p == ' ' ? FIELD_LINE : 0;
-	while (p < end && is_blank(*p))
-		p++;
-	value = p;
-	p = scan_text(s->base, p, end, &high);
-	s->p = p;
-	if (UNLIKELY(end - p < 2 || p[0] != '\r' || p[1] != '\n'))
-		return parse_crlf(s, HTTP_PARSE_BAD_FIELD);
-	s->p = p + 2;
-	if (value != name + n + 2)
-		f->flags = 0;
-	while (p > value && UNLIKELY(is_blank(p[-1]))) {
-		f->flags = 0;
-		p--;
+	f->name = name;
+	f->name_len = (uint16_t)n;
+	f->id = (uint8_t)(plain ? http_field_lookup_plain(name, n) : 0);
+	f->flags = upper ? 0 : FIELD_LOWER;
+	return parse_value(s, p, f);
+}
+
+#ifdef __SSE2__
+
+/* The name that v begins with, n < 16 bytes: is it s's? */
+static inline bool is_slot(const struct http_field_slot *s, __m128i v,
+			   unsigned n, unsigned *same)
+{
+	unsigned mask = (2u << (n - 1)) - 1;
+	__m128i name = _mm_loadu_si128((const __m128i *)s->name);
+	/* Bit 5 is set where the table has a letter, and only there. */
+	__m128i fold = _mm_and_si128(
+		_mm_cmpgt_epi8(name, _mm_set1_epi8('a' - 1)),
+		_mm_set1_epi8(0x20));
+
+	*same = (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(v, name)) & mask;
+	*same ^= mask;
+	return !(~(unsigned)_mm_movemask_epi8(
+		_mm_cmpeq_epi8(_mm_or_si128(v, fold), name)) & mask);
+}
+
+/*
+ * The same as parse_field() for what most lines are: a name of at most 15
+ * letters, digits and '-'. A name of the table needs no look at its bytes but
+ * the comparison. False: look closer.
+ */
+static inline bool parse_short_name(struct parse *s, struct field *f)
+{
+	const struct http_field_slot *slot;
+	const char *name = s->p;
+	unsigned colon, n, upper;
+	__m128i v;
+
+	if (s->end - name < 16)
+		return false;
+	v = _mm_loadu_si128((const __m128i *)name);
+	colon = (unsigned)_mm_movemask_epi8(
+		_mm_cmpeq_epi8(v, _mm_set1_epi8(':')));
+	if (!colon || (colon & 1))
+		return false;
+	n = (unsigned)__builtin_ctz(colon);
+	slot = http_field_slot(name, n);
+	f->id = HTTP_FIELD_OTHER;
+	if (slot->n == n && is_slot(slot, v, n, &upper)) {
+		f->id = slot->id;
+	} else {
+		unsigned mask = (2u << (n - 1)) - 1;
+
+		if (scan_name_stops(v) & mask)
+			return false;
+		upper = (unsigned)_mm_movemask_epi8(
+			scan_range(v, 'A', 25)) & mask;
 	}
 	f->name = name;
 	f->name_len = (uint16_t)n;
-	f->value = value;
-	f->value_len = (uint32_t)(p - value);
-	f->flags |= (uint8_t)((upper ? 0 : FIELD_LOWER) |
-			      (high ? FIELD_NON_ASCII : 0));
-	return HTTP_PARSE_OK;
+	f->flags = upper ? 0 : FIELD_LOWER;
+	return true;
 }
+
+static inline enum http_parse parse_line(struct parse *s, struct field *f)
+{
+	if (LIKELY(parse_short_name(s, f)))
+		return parse_value(s, f->name + f->name_len, f);
+	return parse_field(s, f);
+}
+
+#else
+
+static inline enum http_parse parse_line(struct parse *s, struct field *f)
+{
+	return parse_field(s, f);
+}
+
+#endif
 
 /*
  * All field lines and the empty line. Too many are told only at the end, so
  * that the answer does not depend on how the bytes were split.
  */
-static enum http_parse parse_fields(struct parse *s)
+static enum http_parse parse_fields(struct parse *s, struct parse_seen *seen)
 {
 	struct http_head *h = s->head;
 	unsigned room = h->cap_fields < s->limits->headers ?
 			h->cap_fields : s->limits->headers;
-	unsigned n = 0;
+	struct field spare, *f = h->fields;
+	unsigned n;
+	enum http_parse rc;
 
-	for (;;) {
-		struct field spare, *f = n < room ? &h->fields[n] : &spare;
-		enum http_parse rc;
+	for (n = 0; s->p == s->end || *s->p != '\r'; n++) {
 		uint64_t bit;
 
-		if (s->p < s->end && *s->p == '\r')
-			break;
-		rc = parse_field(s, f);
+		if (UNLIKELY(n >= room))
+			f = &spare;
+		rc = parse_line(s, f);
 		if (UNLIKELY(rc != HTTP_PARSE_OK))
 			return rc;
 		bit = FIELD_BIT(f->id);
-		s->seen.twice |= s->seen.once & bit;
-		s->seen.once |= bit;
-		n++;
+		seen->twice |= seen->once & bit;
+		seen->once |= bit;
+		if (bit & HOP_BITS)
+			http_read_hop_field(seen, f);
+		else
+			f++;
 	}
-	h->n_fields = n < room ? n : room;
-	h->present = s->seen.once;
-	if (n > room) {
-		enum http_parse rc = parse_crlf(s, HTTP_PARSE_BAD_FIELD);
-		return rc == HTTP_PARSE_OK ? HTTP_PARSE_TOO_LARGE : rc;
-	}
-	return parse_crlf(s, HTTP_PARSE_BAD_FIELD);
+	rc = parse_crlf(s, HTTP_PARSE_BAD_FIELD);
+	if (rc == HTTP_PARSE_OK && n > room)
+		return HTTP_PARSE_TOO_LARGE;
+	h->n_fields = n > room ? 0 : (unsigned)(f - h->fields);
+	h->present = seen->once & ~HOP_BITS;
+	return rc;
 }
 
-static enum http_parse parse_lines(struct parse *s)
+static enum http_parse parse_lines(struct parse *s, struct parse_seen *seen)
 {
 	enum http_parse rc = HTTP_PARSE_OK;
 
@@ -321,7 +405,7 @@ static enum http_parse parse_lines(struct parse *s)
 	case PARSE_TRAILERS:
 		break;
 	}
-	return rc == HTTP_PARSE_OK ? parse_fields(s) : rc;
+	return rc == HTTP_PARSE_OK ? parse_fields(s, seen) : rc;
 }
 
 /* ---- coming back with more bytes ----------------------------------------- */
@@ -377,14 +461,17 @@ static void clear_head(struct http_head *head)
 	head->cap_fields = cap;
 }
 
-static inline enum http_parse parse_head(struct parse *s, const char *buf,
-					 size_t len, uint32_t *scanned)
+static inline enum http_parse parse_head(struct parse *s,
+					 struct parse_seen *seen,
+					 const char *buf, size_t len,
+					 uint32_t *scanned)
 {
 	size_t max = min_size(len, s->limits->header_bytes);
 	bool full = max == s->limits->header_bytes;
 	enum http_parse rc;
 
 	clear_head(s->head);
+	memset(seen, 0, offsetof(struct parse_seen, listed));
 	if (max == 0)
 		return full ? HTTP_PARSE_TOO_LARGE : HTTP_PARSE_MORE;
 	s->base = s->p = buf;
@@ -395,7 +482,7 @@ static inline enum http_parse parse_head(struct parse *s, const char *buf,
 		return HTTP_PARSE_MORE;
 	}
 	s->p = buf;
-	rc = parse_lines(s);
+	rc = parse_lines(s, seen);
 	*scanned = rc == HTTP_PARSE_MORE ? (uint32_t)max : 0;
 	if (rc == HTTP_PARSE_MORE && full)
 		return HTTP_PARSE_TOO_LARGE;
@@ -410,9 +497,10 @@ enum http_parse http_parse_request(const char *buf, size_t len,
 	struct parse s = {
 		.limits = limits, .head = head, .kind = PARSE_REQUEST,
 	};
-	enum http_parse rc = parse_head(&s, buf, len, scanned);
+	struct parse_seen seen;
+	enum http_parse rc = parse_head(&s, &seen, buf, len, scanned);
 
-	return rc == HTTP_PARSE_OK ? http_settle_request(head, &s.seen) : rc;
+	return rc == HTTP_PARSE_OK ? http_settle_request(head, &seen) : rc;
 }
 
 enum http_parse http_parse_response(const char *buf, size_t len,
@@ -424,10 +512,11 @@ enum http_parse http_parse_response(const char *buf, size_t len,
 	struct parse s = {
 		.limits = limits, .head = head, .kind = PARSE_RESPONSE,
 	};
-	enum http_parse rc = parse_head(&s, buf, len, scanned);
+	struct parse_seen seen;
+	enum http_parse rc = parse_head(&s, &seen, buf, len, scanned);
 
 	return rc == HTTP_PARSE_OK ?
-	       http_settle_response(head, &s.seen, request_method) : rc;
+	       http_settle_response(head, &seen, request_method) : rc;
 }
 
 enum http_parse http_parse_trailers(const char *buf, size_t len,
@@ -438,7 +527,8 @@ enum http_parse http_parse_trailers(const char *buf, size_t len,
 	struct parse s = {
 		.limits = limits, .head = trailers, .kind = PARSE_TRAILERS,
 	};
-	enum http_parse rc = parse_head(&s, buf, len, scanned);
+	struct parse_seen seen;
+	enum http_parse rc = parse_head(&s, &seen, buf, len, scanned);
 
 	if (rc == HTTP_PARSE_OK)
 		http_settle_trailers(trailers);

@@ -42,6 +42,49 @@ static inline bool is_blank(char c)
 	return c == ' ' || c == '\t';
 }
 
+static inline uint64_t load8(const char *p)
+{
+	uint64_t x;
+	memcpy(&x, p, sizeof(x));
+	return x;
+}
+
+static inline uint32_t load4(const char *p)
+{
+	uint32_t x;
+	memcpy(&x, p, sizeof(x));
+	return x;
+}
+
+/*
+ * Is s the text `lower`, case folded? Folds by setting bit 5 of all bytes, so
+ * s must hold no controls, and lower only lower-case letters, digits and '-'.
+ */
+static inline bool text_is(struct slice s, const char *lower, size_t n)
+{
+	const uint64_t f8 = 0x2020202020202020ull;
+	const uint32_t f4 = 0x20202020u;
+	const char *p = s.p;
+
+	if (s.n != n)
+		return false;
+	if (n >= 8) {
+		for (size_t i = 0; i + 8 < n; i += 8)
+			if ((load8(p + i) | f8) != load8(lower + i))
+				return false;
+		return (load8(p + n - 8) | f8) == load8(lower + n - 8);
+	}
+	if (n >= 4)
+		return (load4(p) | f4) == load4(lower) &&
+		       (load4(p + n - 4) | f4) == load4(lower + n - 4);
+	for (size_t i = 0; i < n; i++)
+		if ((p[i] | 0x20) != lower[i])
+			return false;
+	return true;
+}
+
+#define TEXT_IS(s, lit)	text_is((s), (lit), sizeof(lit) - 1)
+
 #ifdef __SSE2__
 
 /*
@@ -64,16 +107,12 @@ static inline bool scan_load(const char *base, const char *p, const char *end,
 	return true;
 }
 
-/* Bytes that end a value: controls but HTAB, and DEL. */
+/* Bytes below 0x20 (HTAB too) and DEL. */
 static inline unsigned scan_text_stops(__m128i v)
 {
-	__m128i low = _mm_cmplt_epi8(v, _mm_set1_epi8(0x20));
-	__m128i tab = _mm_cmpeq_epi8(v, _mm_set1_epi8('\t'));
+	__m128i low = _mm_cmpeq_epi8(_mm_min_epu8(v, _mm_set1_epi8(0x1f)), v);
 	__m128i del = _mm_cmpeq_epi8(v, _mm_set1_epi8(0x7f));
-	/* Bytes from 0x80 on are negative, hence low as well. */
-	__m128i stop = _mm_or_si128(_mm_andnot_si128(tab, low), del);
-	return (unsigned)_mm_movemask_epi8(_mm_andnot_si128(
-		_mm_cmplt_epi8(v, _mm_setzero_si128()), stop));
+	return (unsigned)_mm_movemask_epi8(_mm_or_si128(low, del));
 }
 
 static inline unsigned scan_target_stops(__m128i v)
@@ -105,6 +144,39 @@ static inline unsigned scan_name_stops(__m128i v)
 
 #endif
 
+/* The next control (HTAB too) or DEL from p on, or end; *high as below. */
+static inline const char *scan_control(const char *base, const char *p,
+				       const char *end, unsigned *high)
+{
+#ifdef __SSE2__
+	__m128i v, all = _mm_setzero_si128();
+	unsigned shift, stop;
+
+	while (LIKELY(end - p >= 16)) {
+		v = _mm_loadu_si128((const __m128i *)p);
+		stop = scan_text_stops(v);
+		if (stop) {
+			*high |= (unsigned)_mm_movemask_epi8(all) |
+				 ((unsigned)_mm_movemask_epi8(v) &
+				  ((stop & -stop) - 1));
+			return p + __builtin_ctz(stop);
+		}
+		all = _mm_or_si128(all, v);
+		p += 16;
+	}
+	*high |= (unsigned)_mm_movemask_epi8(all);
+	if (p < end && scan_load(base, p, end, &v, &shift)) {
+		stop = scan_text_stops(v) >> shift;
+		*high |= ((unsigned)_mm_movemask_epi8(v) >> shift) &
+			 ((stop & -stop) - 1);
+		return stop ? p + __builtin_ctz(stop) : end;
+	}
+#endif
+	while (p < end && char_is(*p, CHAR_TEXT) && *p != '\t')
+		*high |= *p++ & 0x80;
+	return p;
+}
+
 /*
  * First byte from p on that cannot stand in a field value, or end. *high gets
  * a bit set if there is a byte of 0x80 or above before it.
@@ -112,23 +184,9 @@ static inline unsigned scan_name_stops(__m128i v)
 static inline const char *scan_text(const char *base, const char *p,
 				    const char *end, unsigned *high)
 {
-#ifdef __SSE2__
-	__m128i v;
-	unsigned shift;
-
-	while (p < end && scan_load(base, p, end, &v, &shift)) {
-		unsigned stop = scan_text_stops(v) >> shift;
-		unsigned hi = (unsigned)_mm_movemask_epi8(v) >> shift;
-		if (stop) {
-			*high |= hi & ((stop & -stop) - 1);
-			return p + __builtin_ctz(stop);
-		}
-		*high |= hi;
-		p += 16 - shift;
-	}
-#endif
-	while (p < end && char_is(*p, CHAR_TEXT))
-		*high |= *p++ & 0x80;
+	p = scan_control(base, p, end, high);
+	while (p < end && UNLIKELY(*p == '\t'))
+		p = scan_control(base, p + 1, end, high);
 	return p;
 }
 
