@@ -267,6 +267,16 @@ void ask_refuse(struct party *p, struct flow *f, const struct decision *d)
 		answer_decision(ex, p, d);
 }
 
+static struct slice arena_decimal(struct arena *a, uint64_t v)
+{
+	char text[20], *p = text + sizeof(text);
+
+	do
+		*--p = (char)('0' + v % 10);
+	while (v /= 10);
+	return arena_dup(a, slice_of(p, (size_t)(text + sizeof(text) - p)));
+}
+
 /* ---- heads -------------------------------------------------------------------------------- */
 
 static struct flow *flow_of(struct exchange *ex, enum event_type type)
@@ -390,7 +400,45 @@ static void on_head_reply(struct agent_call *call,
 		merge_heads(f);
 }
 
-static void fill_head_event(struct flow *f)
+/*
+ * The fields as agents see them. Content-Length is a fact of the head and not
+ * one of its fields; agents expect to see it, so it stands behind the last one
+ * for the event alone.
+ */
+static bool list_fields(struct flow *f, struct event_head *ev)
+{
+	struct http_head *h = &f->head;
+	struct field *fields = h->fields;
+	struct slice text;
+
+	ev->fields = fields;
+	ev->n_fields = h->n_fields;
+	if (h->framing != HTTP_BODY_LENGTH)
+		return true;
+	if (h->n_fields == h->cap_fields) {
+		fields = arena_alloc(&f->ex->arena,
+				     (h->n_fields + 1) * sizeof(*fields));
+		if (!fields)
+			return false;
+		memcpy(fields, h->fields, h->n_fields * sizeof(*fields));
+		ev->fields = fields;
+	}
+	text = arena_decimal(&f->ex->arena, h->content_length);
+	if (!text.p)
+		return false;
+	fields[h->n_fields] = (struct field){
+		.name = "content-length",
+		.name_len = sizeof("content-length") - 1,
+		.value = text.p,
+		.value_len = (uint32_t)text.n,
+		.id = HTTP_FIELD_CONTENT_LENGTH,
+		.flags = FIELD_LOWER,
+	};
+	ev->n_fields++;
+	return true;
+}
+
+static bool fill_head_event(struct flow *f)
 {
 	struct event *ev = &f->head_event;
 	const struct http_head *h = &f->head;
@@ -400,9 +448,8 @@ static void fill_head_event(struct flow *f)
 	ev->head.method = h->method;
 	ev->head.uri = h->path;
 	ev->head.status = h->status;
-	ev->head.fields = h->fields;
-	ev->head.n_fields = h->n_fields;
 	ev->head.has_body = f->has_body;
+	return list_fields(f, &ev->head);
 }
 
 static bool is_asked(const struct party *p, const struct flow *f)
@@ -418,11 +465,10 @@ void ask_head(struct flow *f)
 
 	f->slots = arena_zalloc(&ex->arena,
 				ex->n_parties * sizeof(*f->slots));
-	if (!f->slots) {
+	if (!f->slots || !fill_head_event(f)) {
 		exchange_no_memory(ex);
 		return;
 	}
-	fill_head_event(f);
 	for (unsigned i = 0; i < ex->n_parties; i++) {
 		struct party *p = &ex->parties[i];
 		uint64_t timeout_us;
