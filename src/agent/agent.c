@@ -17,6 +17,7 @@ static const struct agent_tuning default_tuning = {
 	.stall_min_us = 2 * SECOND,
 	.check_us = 250 * MS,
 	.extra_idle_us = 60 * SECOND,
+	.refill_us = 1 * SECOND,
 	.max_tombstones = 8,
 };
 
@@ -101,8 +102,10 @@ bool agent_same(const struct agent *a, const struct config_agent *c)
 static void agent_free(struct agent *a)
 {
 	for (unsigned w = 0; a->local && w < a->n_workers; w++) {
-		if (a->local[w])
+		if (a->local[w]) {
 			mem_free(a->local[w]->instances);
+			mem_free(a->local[w]->up);
+		}
 		mem_free(a->local[w]);
 	}
 	mem_free(a->local);
@@ -144,6 +147,10 @@ static void instance_init(struct agent_instance *inst, const char *path)
 
 static bool new_locals(struct agent *a)
 {
+	const struct config_agent *c = &a->config;
+	unsigned per = c->max_connections > c->connections ?
+		       c->max_connections : c->connections;
+
 	a->local = mem_zalloc(a->n_workers * sizeof(struct agent_local *));
 	if (!a->local)
 		return false;
@@ -157,9 +164,11 @@ static bool new_locals(struct agent *a)
 		l->metrics = metrics_set_local(a->set, w);
 		l->instances = mem_zalloc_aligned(a->config.n_sockets *
 						  sizeof(*l->instances));
-		if (!l->instances)
+		l->max_up = per * c->n_sockets;
+		l->up = mem_zalloc(l->max_up * sizeof(struct link *));
+		if (!l->instances || !l->up)
 			return false;
-		for (unsigned i = 0; i < a->config.n_sockets; i++)
+		for (unsigned i = 0; i < c->n_sockets; i++)
 			l->instances[i].shared = &a->instances[i];
 	}
 	return true;
@@ -271,37 +280,48 @@ void local_start_grace(struct agent_local *l, uint64_t us)
 	deadline_start(l->loop, &l->grace, us, on_grace_over);
 }
 
+static void on_refill(struct deadline *d);
+
+/* As many links as the config wants. Without memory: again in a while. */
+static void local_fill(struct agent_local *l)
+{
+	const struct config_agent *c = &l->agent->config;
+
+	for (unsigned k = 0; k < c->connections; k++) {
+		for (unsigned i = 0; i < c->n_sockets; i++) {
+			struct instance_local *inst = &l->instances[i];
+
+			if (counter_read(&inst->links) > k ||
+			    link_open(l, inst, false))
+				continue;
+			deadline_start(l->loop, &l->refill,
+				       l->agent->tuning.refill_us, on_refill);
+			return;
+		}
+	}
+}
+
+static void on_refill(struct deadline *d)
+{
+	local_fill(container_of(d, struct agent_local, refill));
+}
+
 void agent_local_start(struct agent *a, struct loop *loop)
 {
 	struct agent_local *l = agent_local(a, loop);
-	const struct config_agent *c = &a->config;
-	unsigned per = c->max_connections > c->connections ?
-		       c->max_connections : c->connections;
 
 	ASSERT(!l->loop);
-	l->max_up = per * c->n_sockets;
-	l->up = mem_zalloc(l->max_up * sizeof(struct link *));
-	if (!l->up) {
-		log_error("agent_down", "agent=%s error=\"out of memory\"",
-			  c->name);
-		return;
-	}
 	rcu_publish(&l->loop, loop);
 	CDS_INIT_LIST_HEAD(&l->links);
 	CDS_INIT_LIST_HEAD(&l->queue);
 	l->n_up = l->next_up = l->n_queued = l->n_sessions = 0;
-	l->max_sessions = (c->max_concurrency + a->n_workers - 1) /
+	l->max_sessions = (a->config.max_concurrency + a->n_workers - 1) /
 			  a->n_workers;
 	sock_random(&l->random, sizeof(l->random));
 	l->random |= 1;
 	l->grace_until_us = 0;
 	local_start_grace(l, a->tuning.start_grace_us);
-	for (unsigned k = 0; k < c->connections; k++)
-		for (unsigned i = 0; i < c->n_sockets; i++)
-			if (!link_open(l, &l->instances[i], false))
-				log_error("agent_down",
-					  "agent=%s error=\"out of memory\"",
-					  c->name);
+	local_fill(l);
 }
 
 void agent_local_close(struct agent *a, struct loop *loop)
@@ -315,7 +335,6 @@ void agent_local_close(struct agent *a, struct loop *loop)
 	cds_list_for_each_entry_safe(link, tmp, &l->links, node)
 		link_close(link);
 	deadline_stop(&l->grace);
-	mem_free(l->up);
-	l->up = NULL;
+	deadline_stop(&l->refill);
 	rcu_publish(&l->loop, NULL);
 }

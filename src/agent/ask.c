@@ -235,28 +235,34 @@ static bool local_is_full(const struct agent_local *l)
 	return l->max_sessions && l->n_sessions >= l->max_sessions;
 }
 
-/*
- * All links are at their depth: one more, up to max_connections. Not while one
- * is being opened, nor while a new one still has to show its ids.
- */
+/* Up to max_connections; not while one is being opened, here. */
+static bool instance_may_grow(const struct agent_local *l,
+			      const struct instance_local *inst)
+{
+	uint64_t n = counter_read(&inst->links);
+
+	return n < l->agent->config.max_connections &&
+	       n == counter_read(&inst->links_up);
+}
+
+/* All links are at their depth: one more. Not while a new one still has to
+ * show that its replies have ids. */
 static void local_open_extra(struct agent_local *l)
 {
 	const struct config_agent *c = &l->agent->config;
 	struct instance_local *best = NULL;
-	unsigned depth = c->depth;
 
-	if (l->n_up == 0 || local_is_full(l) ||
-	    counter_read(&l->metrics->links_connecting))
+	if (l->n_up == 0 || local_is_full(l))
 		return;
 	for (unsigned i = 0; i < l->n_up; i++)
-		if (l->up[i]->depth < depth && !l->up[i]->no_ids)
+		if (l->up[i]->depth < c->depth && !l->up[i]->no_ids)
 			return;
 	for (unsigned i = 0; i < c->n_sockets; i++) {
 		struct instance_local *inst = &l->instances[i];
-		uint64_t n = counter_read(&inst->links);
 
-		if (n < c->max_connections &&
-		    (!best || n < counter_read(&best->links)))
+		if (instance_may_grow(l, inst) &&
+		    (!best || counter_read(&inst->links) <
+			      counter_read(&best->links)))
 			best = inst;
 	}
 	/* Without memory the calls go on waiting. */

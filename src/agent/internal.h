@@ -146,6 +146,7 @@ struct agent_tuning {
 	uint64_t stall_min_us;
 	uint64_t check_us;		/* how often old entries are looked at */
 	uint64_t extra_idle_us;		/* links on demand are closed after it */
+	uint64_t refill_us;		/* without memory for a link */
 	unsigned max_tombstones;
 };
 
@@ -190,6 +191,7 @@ struct agent_local {
 	uint64_t random;
 	uint64_t grace_until_us;
 	struct deadline grace;
+	struct deadline refill;		/* a link could not be made */
 	struct counter up_total;
 	struct instance_local *instances;
 } __attribute__((aligned(CACHE_LINE)));

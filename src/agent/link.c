@@ -192,6 +192,7 @@ static void link_drop(struct link *link, enum cause head_cause,
 		fifo_remove(&link->fifo, e);
 		if (call) {
 			counter_dec(&link->instance->in_flight);
+			call->link = NULL;
 			call_fail(call, head_cause, text);
 		}
 		head_cause = CAUSE_CLOSED;
