@@ -125,9 +125,9 @@ static void test_hop_by_hop(void **state)
 	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
 		assert_true(apply(HEADER_SET, names[i], "x"));
 		assert_true(apply(HEADER_ADD, names[i], "x"));
+		check("Host=h;X-A=1;Etag=e;x-a=2;Expect=100;");
 		assert_true(apply(HEADER_REMOVE, names[i], ""));
 	}
-	check("Host=h;X-A=1;Etag=e;x-a=2;Expect=100;");
 }
 
 static void test_order(void **state)
