@@ -17,7 +17,7 @@ struct config_private {
 	struct arena arena;
 };
 
-/* ---- faults and the path that is being read -------------------------------- */
+/* ---- faults and the path that is being read ---------------------------- */
 
 void loader_fault(struct loader *l, const struct node *n, const char *fmt, ...)
 {
@@ -76,7 +76,7 @@ void loader_leave(struct loader *l, size_t mark)
 	l->path[mark] = '\0';
 }
 
-/* ---- memory ---------------------------------------------------------------- */
+/* ---- memory ------------------------------------------------------------ */
 
 void *loader_alloc(struct loader *l, size_t n, size_t size)
 {
@@ -108,7 +108,7 @@ const char *loader_keep_lower(struct loader *l, const char *text)
 	return copy;
 }
 
-/* ---- values ---------------------------------------------------------------- */
+/* ---- values ------------------------------------------------------------ */
 
 const char *loader_text(struct loader *l, const struct node *value)
 {
@@ -246,7 +246,7 @@ static void read_row(struct loader *l, const struct config_row *row,
 		loader_value(l, row, value, object);
 }
 
-/* ---- maps, driven by the rows ---------------------------------------------- */
+/* ---- maps, driven by the rows ------------------------------------------ */
 
 static const struct config_row *find_row(enum config_scope scope,
 					 const char *key)
@@ -379,7 +379,7 @@ void loader_object(struct loader *l, const struct node *map,
 			loader_fault_at(l, map, row->key, "is missing");
 }
 
-/* ---- files ------------------------------------------------------------------ */
+/* ---- files -------------------------------------------------------------- */
 
 static struct config_private *private_new(const char *file)
 {

@@ -20,7 +20,7 @@ struct loader {
 	char path[LOADER_PATH];		/* of what is being read */
 };
 
-/* ---- load.c: the machinery ------------------------------------------------ */
+/* ---- load.c: the machinery -------------------------------------------- */
 
 /* A fault of the value at n, under the path that is being read. */
 void loader_fault(struct loader *l, const struct node *n, const char *fmt, ...)
@@ -71,7 +71,7 @@ typedef bool loader_check_fn(const char *text, char *why);
 struct loader_texts loader_texts(struct loader *l, const struct node *value,
 				 loader_check_fn *check, bool lower);
 
-/* ---- read.c, routes.c: readers of single rows ------------------------------ */
+/* ---- read.c, routes.c: readers of single rows -------------------------- */
 
 config_read_fn read_workers, read_log_path, read_address, read_networks,
 	read_name, read_sockets, read_policy, read_timeout, read_owned,
@@ -89,7 +89,7 @@ void check_admin(struct loader *l, const struct node *root);
 /* owns_headers of all agents as one list. */
 void owned_collect(struct loader *l);
 
-/* ---- show.c ---------------------------------------------------------------- */
+/* ---- show.c ------------------------------------------------------------ */
 
 config_show_fn show_text, show_address, show_networks, show_texts, show_policy,
 	show_nothing, show_servers, show_listeners, show_upstreams, show_agents,

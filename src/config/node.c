@@ -2,7 +2,7 @@
 
 #include <yaml.h>
 
-/* ---- bytes ---------------------------------------------------------------- */
+/* ---- bytes ------------------------------------------------------------ */
 
 /* One character of UTF-8 at s; its length, 0 if it is none (RFC 3629). */
 static size_t utf8_next(const unsigned char *s, size_t n, uint32_t *out)
@@ -70,7 +70,7 @@ static bool check_bytes(struct slice text, struct faults *f)
 	return told == 0;
 }
 
-/* ---- events --------------------------------------------------------------- */
+/* ---- events ----------------------------------------------------------- */
 
 struct builder {
 	struct arena *arena;

@@ -10,7 +10,7 @@ static void *field(const struct config_row *row, void *object)
 	return (char *)object + row->offset;
 }
 
-/* ---- kinds of values -------------------------------------------------------- */
+/* ---- kinds of values ---------------------------------------------------- */
 
 static unsigned cores(void)
 {
@@ -123,7 +123,7 @@ struct loader_texts loader_texts(struct loader *l, const struct node *value,
 	return all;
 }
 
-/* ---- listeners -------------------------------------------------------------- */
+/* ---- listeners ---------------------------------------------------------- */
 
 void read_networks(struct loader *l, const struct config_row *row,
 		   const struct node *value, void *object)
@@ -231,7 +231,7 @@ void check_admin(struct loader *l, const struct node *root)
 						: "");
 }
 
-/* ---- upstreams ------------------------------------------------------------- */
+/* ---- upstreams --------------------------------------------------------- */
 
 static void read_server(struct loader *l, const struct node *value,
 			struct config_upstream *up)
@@ -328,7 +328,7 @@ void read_upstreams(struct loader *l, const struct config_row *row,
 	config->n_upstreams = i;
 }
 
-/* ---- agents ----------------------------------------------------------------- */
+/* ---- agents ------------------------------------------------------------- */
 
 void read_sockets(struct loader *l, const struct config_row *row,
 		  const struct node *value, void *object)

@@ -9,7 +9,7 @@
 #define BASE64_MOST	((16 * KIB * KIB - 4 * KIB) / 4 * 3)
 #define RAW_MOST	(16 * KIB * KIB - 4 * KIB)
 
-/* ---- match ------------------------------------------------------------------ */
+/* ---- match -------------------------------------------------------------- */
 
 void read_host(struct loader *l, const struct config_row *row,
 	       const struct node *value, void *object)
@@ -89,7 +89,7 @@ void read_upgrade(struct loader *l, const struct config_row *row,
 	route->n_upgrade = all.n;
 }
 
-/* ---- names ------------------------------------------------------------------ */
+/* ---- names -------------------------------------------------------------- */
 
 void read_upstream_name(struct loader *l, const struct config_row *row,
 			const struct node *value, void *object)
@@ -145,7 +145,7 @@ void read_agent_name(struct loader *l, const struct config_row *row,
 		     loader_hint(&near, hint));
 }
 
-/* ---- an agent of a route ---------------------------------------------------- */
+/* ---- an agent of a route ------------------------------------------------ */
 
 /* Before the map is read: it changes what it names. */
 static void inherit(const struct loader *l, const struct node *value,
@@ -271,7 +271,7 @@ void read_route_agents(struct loader *l, const struct config_row *row,
 	}
 }
 
-/* ---- routes ----------------------------------------------------------------- */
+/* ---- routes ------------------------------------------------------------- */
 
 void read_routes(struct loader *l, const struct config_row *row,
 		 const struct node *value, void *object)

@@ -10,7 +10,7 @@
 #define XID		"x-request-id: "
 #define LEN(lit)	(sizeof(lit) - 1)
 
-/* ---- who the client is ------------------------------------------------------ */
+/* ---- who the client is -------------------------------------------------- */
 
 static bool is_trusted(const struct config_listener *listener,
 		       const struct net_peer *peer)
@@ -101,7 +101,7 @@ static struct net_peer true_client(const struct config_listener *listener,
 	return client;
 }
 
-/* ---- what is taken out ------------------------------------------------------ */
+/* ---- what is taken out -------------------------------------------------- */
 
 /* Case folded, and `_` taken for `-`: CGI and its children cannot tell them
  * apart. `lower` is in lower case. */
@@ -212,7 +212,7 @@ static void copy_kept(struct http_head *out, const struct http_head *in,
 	}
 }
 
-/* ---- what is put in --------------------------------------------------------- */
+/* ---- what is put in ----------------------------------------------------- */
 
 /* `line` is "name: value\r\n", its name in lower case. */
 static void add_line(struct http_head *out, enum http_field_id id,
@@ -375,7 +375,7 @@ static bool add_ours(struct http_head *out, const struct http_head *in,
 	return add_request_id(out, id, a, result);
 }
 
-/* ---- Upgrade ---------------------------------------------------------------- */
+/* ---- Upgrade ------------------------------------------------------------ */
 
 /* Protocols may have a version, "websocket/13": only the name counts. */
 static bool lets_through(const struct config_route *route, struct slice member)

@@ -67,7 +67,7 @@ static void check_bad(const struct bad *bad, size_t n)
 
 #define CHECK_BAD(list) check_bad(list, ARRAY_LEN(list))
 
-/* ---- the file ---------------------------------------------------------------- */
+/* ---- the file ------------------------------------------------------------ */
 
 static void test_syntax(void **state)
 {
@@ -133,7 +133,7 @@ static void test_file(void **state)
 	free(faults);
 }
 
-/* ---- keys --------------------------------------------------------------------- */
+/* ---- keys ----------------------------------------------------------------- */
 
 static void test_keys(void **state)
 {
@@ -482,7 +482,7 @@ static void test_long_keys(void **state)
 	free(faults);
 }
 
-/* ---- good ones ---------------------------------------------------------------- */
+/* ---- good ones ------------------------------------------------------------ */
 
 static void test_defaults(void **state)
 {
@@ -678,7 +678,7 @@ static void test_json(void **state)
 	config_free(c);
 }
 
-/* ---- no memory ---------------------------------------------------------------- */
+/* ---- no memory ------------------------------------------------------------ */
 
 static unsigned long countdown;
 
