@@ -167,7 +167,7 @@ void h1_linger(struct h1_conn *conn)
 		return;
 	conn->state = H1_LINGER;
 	if (s->state != STREAM_OPEN || s->write_failed ||
-	    s->read_end == STREAM_RESET) {
+	    h1_peer_gone(s)) {
 		h1_close_later(conn, conn->aborted ? MESSAGE_EOF :
 						     MESSAGE_RESET);
 		return;

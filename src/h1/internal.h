@@ -65,6 +65,8 @@ void h1_read(struct h1_conn *conn);
 /* Gives the message that is read up and tells its consumer. */
 void h1_source_abort(struct h1_conn *conn, enum message_fault why,
 		     enum http_parse fault);
+/* SERVER: has the connection been reset, as far as can be seen? */
+bool h1_peer_gone(const struct stream *s);
 /* Is the message that is read complete, or will be with what is buffered? */
 bool h1_message_is_here(const struct h1_conn *conn);
 

@@ -113,6 +113,10 @@ static bool end_message(struct h1_conn *conn, const struct http_head *trailers)
 		conn->request_done = true;
 		if (!s->paused)
 			stream_pause(s);
+		/* When it is only known that the peer has closed (hup), there
+		 * may be another request before the end. */
+		if (s->read_end == STREAM_EOF && stream_data(s).n == 0)
+			conn->keep_alive = false;
 	} else {
 		conn->response_done = true;
 	}
@@ -332,7 +336,7 @@ static bool read_first(struct h1_conn *conn)
 }
 
 /* Reading may be paused: then the stream has looked for an error. */
-static bool server_peer_gone(const struct stream *s)
+bool h1_peer_gone(const struct stream *s)
 {
 	return s->read_end == STREAM_RESET || (s->hup && s->error);
 }
@@ -347,15 +351,11 @@ static void read_after_end(struct h1_conn *conn)
 
 	if (conn->role == H1_CLIENT)
 		return;
-	if (server_peer_gone(s)) {
+	if (h1_peer_gone(s)) {
 		conn->read_state = H1_READ_FAILED;
 		conn->keep_alive = false;
 		if (conn->write_state < H1_WRITE_FLUSHED)
 			h1_sink_fail(conn, MESSAGE_RESET);
-	} else if (s->read_end == STREAM_EOF && stream_data(s).n == 0) {
-		/* When it is only known that the peer has closed, there may
-		 * be another request before the end. */
-		conn->keep_alive = false;
 	}
 }
 
@@ -396,7 +396,7 @@ void h1_read(struct h1_conn *conn)
 			/* What a server said before it reset is still read,
 			 * later. */
 			if (conn->role == H1_SERVER &&
-			    server_peer_gone(&conn->stream))
+			    h1_peer_gone(&conn->stream))
 				h1_source_abort(conn, MESSAGE_RESET,
 						HTTP_PARSE_OK);
 			return;

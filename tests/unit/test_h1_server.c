@@ -1,0 +1,1038 @@
+/* The server's side of h1/: requests in, responses out. */
+#include "h1_fixture.h"
+
+/* Fixed, so that whole responses can be compared. */
+static struct field date_field = {
+	.name = "Date", .name_len = 4, .value = "now", .value_len = 3,
+	.id = HTTP_FIELD_DATE,
+};
+
+static struct http_head response(unsigned status)
+{
+	return (struct http_head){
+		.status = (uint16_t)status, .minor = 1, .keep_alive = true,
+		.fields = &date_field, .n_fields = 1, .cap_fields = 1,
+		.present = UINT64_C(1) << HTTP_FIELD_DATE,
+	};
+}
+
+static int setup_with(struct rig *r, int domain)
+{
+	int fd[2];
+
+	rig_init(r);
+	assert_int_equal(socketpair(domain, SOCK_STREAM | SOCK_NONBLOCK |
+				    SOCK_CLOEXEC, 0, fd), 0);
+	r->peer = fd[1];
+	assert_true(h1_accept(&r->conn, r->loop, fd[0], &r->settings,
+			      &rig_events));
+	return 0;
+}
+
+static int setup(void **state)
+{
+	static struct rig r;
+
+	*state = &r;
+	return setup_with(&r, AF_UNIX);
+}
+
+static int teardown(void **state)
+{
+	rig_fini(*state);
+	return 0;
+}
+
+/* A connected pair over TCP, where a reset is a reset. */
+static int setup_tcp(void **state)
+{
+	static struct rig r;
+	struct net_addr addr;
+	int fd, peer, port_fd;
+
+	*state = &r;
+	rig_init(&r);
+	memset(&addr, 0, sizeof(addr));
+	addr.len = sizeof(addr.in);
+	addr.in.sin_family = AF_INET;
+	addr.in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	port_fd = sock_listen(&addr, 8);
+	assert_true(port_fd >= 0);
+	assert_int_equal(getsockname(port_fd, &addr.sa, &addr.len), 0);
+	peer = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(connect(peer, &addr.sa, addr.len), 0);
+	fd = sock_accept(port_fd, &addr);
+	assert_true(fd >= 0);
+	close(port_fd);
+	fcntl(peer, F_SETFL, O_NONBLOCK);
+	r.peer = peer;
+	assert_true(h1_accept(&r.conn, r.loop, fd, &r.settings,
+			      &rig_events));
+	return 0;
+}
+
+static void peer_reset(struct rig *r)
+{
+	struct linger now = { .l_onoff = 1, .l_linger = 0 };
+
+	setsockopt(r->peer, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+	close(r->peer);
+	r->peer = -1;
+}
+
+/* ---- what the application does -------------------------------------------------- */
+
+static void answer_ok(struct rig *r)
+{
+	struct http_head h = response(200);
+
+	h.framing = HTTP_BODY_LENGTH;
+	h.content_length = 2;
+	put_head(r, &h);
+	put_text(r, "ok");
+	put_end(r);
+}
+
+static void go_on(struct rig *r)
+{
+	h1_next(&r->conn);
+}
+
+static void serve(struct rig *r)
+{
+	r->in_end = answer_ok;
+	r->in_flushed = go_on;
+}
+
+#define OK_KEPT	"HTTP/1.1 200 OK\r\nDate: now\r\nContent-Length: 2\r\n\r\nok"
+#define OK_CLOSE \
+	"HTTP/1.1 200 OK\r\nDate: now\r\nContent-Length: 2\r\n" \
+	"Connection: close\r\n\r\nok"
+
+/* ---- requests ---------------------------------------------------------------------- */
+
+static void test_get(void **state)
+{
+	struct rig *r = *state;
+
+	serve(r);
+	rig_say(r, "GET /a HTTP/1.1\r\nHost: x\r\n\r\n");
+	rig_run(r);
+	assert_log(r, "begin head:/a  end flushed ");
+	assert_wire(r, OK_KEPT);
+	assert_int_equal(r->conn.state, H1_IDLE);
+}
+
+static void test_every_split(void **state)
+{
+	static const char two[] =
+		"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"
+		"PUT /b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+		"\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\nA: b\r\n\r\n"
+		"GET /c HTTP/1.1\r\nHost: x\r\n\r\n";
+	struct rig *r = *state;
+
+	serve(r);
+	for (size_t cut = 0; cut < sizeof(two); cut++) {
+		rig_clear_log(r);
+		rig_clear_wire(r);
+		rig_say_n(r, two, cut);
+		rig_run(r);
+		rig_say_n(r, two + cut, sizeof(two) - 1 - cut);
+		rig_run(r);
+		/* The order is that of the pairs, never mixed. */
+		assert_log(r, "begin head:/a hello end flushed "
+			      "begin head:/b abcde trailers:1 end flushed "
+			      "begin head:/c  end flushed ");
+		assert_wire(r, OK_KEPT OK_KEPT OK_KEPT);
+	}
+}
+
+static void test_byte_by_byte(void **state)
+{
+	static const char req[] =
+		"POST /b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+		"\r\nb\r\nhello world\r\n0\r\n\r\n";
+	struct rig *r = *state;
+
+	serve(r);
+	for (size_t i = 0; i < sizeof(req) - 1; i++) {
+		rig_say_n(r, req + i, 1);
+		loop_turn(r->loop, 0);
+	}
+	rig_run(r);
+	assert_log(r, "begin head:/b hello world end flushed ");
+}
+
+static void test_large_head(void **state)
+{
+	struct rig *r = *state;
+	char *value = malloc(30000);
+
+	serve(r);
+	memset(value, 'v', 30000);
+	rig_say(r, "GET /big HTTP/1.1\r\nHost: x\r\nA: ");
+	rig_say_n(r, value, 15000);
+	rig_run(r);
+	rig_say_n(r, value, 15000);
+	rig_say(r, "\r\n\r\nGET /next HTTP/1.1\r\nHost: x\r\n\r\n");
+	rig_run(r);
+	assert_log(r, "begin head:/big  end flushed "
+		      "begin head:/next  end flushed ");
+	free(value);
+}
+
+static void answer_bad(struct rig *r, enum message_fault why,
+		       enum http_parse fault)
+{
+	struct http_head h = response(fault ? http_parse_status(fault) : 408);
+
+	h.framing = HTTP_BODY_LENGTH;
+	put_head(r, &h);
+	put_end(r);
+	r->in_flushed = go_on;
+}
+
+static void test_too_large(void **state)
+{
+	struct rig *r = *state;
+	char *value = malloc(60000);
+
+	r->in_abort = answer_bad;
+	memset(value, 'v', 60000);
+	rig_say(r, "GET /big HTTP/1.1\r\nHost: x\r\nA: ");
+	rig_say_n(r, value, 60000);
+	rig_run(r);
+	assert_memory_equal(r->log, "begin abort:malformed:", 22);
+	assert_memory_equal(r->wire, "HTTP/1.1 431 ", 13);
+	assert_non_null(strstr(r->wire, "Connection: close"));
+	assert_int_equal(r->conn.state, H1_LINGER);
+	free(value);
+}
+
+static void test_malformed(void **state)
+{
+	struct rig *r = *state;
+
+	r->in_abort = answer_bad;
+	rig_say(r, "GET /a\r\n\r\n");
+	rig_run(r);
+	assert_memory_equal(r->log, "begin abort:malformed:", 22);
+	assert_wire(r, "HTTP/1.1 400 Bad Request\r\nDate: now\r\n"
+		       "Content-Length: 0\r\nConnection: close\r\n\r\n");
+	assert_true(r->wire_eof);
+	close(r->peer);
+	r->peer = -1;
+	rig_run(r);
+	assert_non_null(strstr(r->log, "close:eof"));
+}
+
+static void test_bad_chunk(void **state)
+{
+	struct rig *r = *state;
+
+	r->in_abort = answer_bad;
+	rig_say(r, "POST /a HTTP/1.1\r\nHost: x\r\n"
+		   "Transfer-Encoding: chunked\r\n\r\n2\r\nabc\r\n");
+	rig_run(r);
+	assert_non_null(strstr(r->log, "abort:malformed:"));
+	assert_memory_equal(r->wire, "HTTP/1.1 400 ", 13);
+}
+
+static void test_eof_in_head(void **state)
+{
+	struct rig *r = *state;
+
+	rig_say(r, "GET /a HTT");
+	shutdown(r->peer, SHUT_WR);
+	rig_run(r);
+	assert_log(r, "begin abort:eof ");
+}
+
+static void test_eof_in_body(void **state)
+{
+	struct rig *r = *state;
+
+	rig_say(r, "POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nab");
+	shutdown(r->peer, SHUT_WR);
+	rig_run(r);
+	assert_log(r, "begin head:/a ababort:eof ");
+}
+
+static void test_eof_idle(void **state)
+{
+	struct rig *r = *state;
+
+	shutdown(r->peer, SHUT_WR);
+	rig_run(r);
+	assert_log(r, "close:eof ");
+	assert_int_equal(r->conn.state, H1_CLOSED);
+}
+
+/* A client that has said all it wants to gets all its answers. */
+static void test_half_close(void **state)
+{
+	struct rig *r = *state;
+
+	serve(r);
+	rig_say(r, "GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
+		   "GET /b HTTP/1.1\r\nHost: x\r\n\r\n");
+	shutdown(r->peer, SHUT_WR);
+	rig_run(r);
+	assert_log(r, "begin head:/a  end flushed "
+		      "begin head:/b  end flushed close:eof ");
+	assert_wire(r, OK_KEPT OK_CLOSE);
+	assert_true(r->wire_eof);
+}
+
+/* ... also when it closes while we are at it. */
+static void test_half_close_later(void **state)
+{
+	struct rig *r = *state;
+
+	r->in_flushed = go_on;
+	rig_say(r, "GET /a HTTP/1.1\r\nHost: x\r\n\r\n");
+	rig_run(r);
+	shutdown(r->peer, SHUT_WR);
+	rig_run(r);
+	assert_log(r, "begin head:/a  end ");
+	answer_ok(r);
+	rig_run(r);
+	assert_log(r, "begin head:/a  end flushed close:eof ");
+	assert_memory_equal(r->wire, "HTTP/1.1 200 OK", 15);
+	assert_true(r->wire_eof);
+}
+
+static void test_reset_while_asked(void **state)
+{
+	struct rig *r = *state;
+
+	rig_say(r, "GET /a HTTP/1.1\r\nHost: x\r\n\r\n");
+	rig_wait(r, "end");
+	peer_reset(r);
+	rig_wait(r, "fail");
+	assert_log(r, "begin head:/a  end fail:reset ");
+	/* From now on the sink is a hole. */
+	answer_ok(r);
+	rig_run(r);
+	h1_next(&r->conn);
+	rig_run(r);
+	assert_log(r, "begin head:/a  end fail:reset close:reset ");
+}
+
+static void pause_source(struct rig *r)
+{
+	r->conn.source.ops->pause(&r->conn.source);
+}
+
+static void pause_in_head(struct rig *r, const struct http_head *head)
+{
+	pause_source(r);
+}
+
+static void test_reset_while_paused(void **state)
+{
+	struct rig *r = *state;
+
+	r->in_head = pause_in_head;
+	rig_say(r, "POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n");
+	rig_wait(r, "head");
+	peer_reset(r);
+	rig_wait(r, "abort");
+	assert_log(r, "begin head:/a abort:reset ");
+}
+
+/* ---- back-pressure ----------------------------------------------------------------- */
+
+#define MEGA	(1024u * 1024)
+
+static void count_pause(struct rig *r)
+{
+	pause_source(r);
+	r->count++;
+}
+
+static void test_pause_resume(void **state)
+{
+	struct rig *r = *state;
+	char *body = malloc(MEGA);
+	uint64_t sum = 0;
+	size_t sent = 0;
+
+	for (size_t i = 0; i < MEGA; i++) {
+		body[i] = (char)(i * 7 + i / 251);
+		sum = sum * 31 + (unsigned char)body[i];
+	}
+	r->log_data = false;
+	r->in_data = count_pause;
+	serve(r);
+	rig_say(r, "POST /a HTTP/1.1\r\nHost: x\r\n"
+		   "Content-Length: 1048576\r\n\r\n");
+	for (int i = 0; i < 100000 && !r->n_wire; i++) {
+		ssize_t n = sent < MEGA ? send(r->peer, body + sent,
+					       MEGA - sent, 0) : 0;
+		size_t before;
+		unsigned count = r->count;
+
+		if (n > 0)
+			sent += (size_t)n;
+		loop_turn(r->loop, 0);
+		/* Paused means that nothing comes. */
+		before = r->n_body;
+		if (r->count > count) {
+			loop_turn(r->loop, 0);
+			assert_int_equal(r->n_body, before);
+		}
+		r->conn.source.ops->resume(&r->conn.source);
+		rig_hear(r);
+	}
+	assert_int_equal(r->n_body, MEGA);
+	assert_int_equal(r->body_sum, sum);
+	assert_log(r, "begin head:/a  end flushed ");
+	assert_wire(r, OK_KEPT);
+	assert_true(r->count >= 16);
+	free(body);
+}
+
+static void test_pause_in_head(void **state)
+{
+	struct rig *r = *state;
+
+	serve(r);
+	r->in_head = pause_in_head;
+	rig_say(r, "GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
+		   "GET /b HTTP/1.1\r\nHost: x\r\n\r\n");
+	rig_run(r);
+	assert_log(r, "begin head:/a ");
+	r->conn.source.ops->resume(&r->conn.source);
+	assert_log(r, "begin head:/a ");	/* never from inside */
+	rig_run(r);
+	assert_log(r, "begin head:/a  end flushed begin head:/b ");
+	r->conn.source.ops->resume(&r->conn.source);
+	rig_run(r);
+	assert_wire(r, OK_KEPT OK_KEPT);
+}
+
+static void test_sink_full(void **state)
+{
+	struct rig *r = *state;
+	struct http_head h = response(200);
+	char *piece = calloc(1, 65536);
+	size_t total = 0;
+
+	rig_say(r, "GET /a HTTP/1.1\r\nHost: x\r\n\r\n");
+	rig_run(r);
+	h.framing = HTTP_BODY_LENGTH;
+	h.content_length = MEGA;
+	put_head(r, &h);
+	while (total < MEGA) {
+		while (total < MEGA && !r->conn.sink.ops->full(&r->conn.sink)) {
+			put_data(r, piece, 65536);
+			total += 65536;
+		}
+		assert_true(r->conn.stream.out.bytes <= H1_HIGH_WATER + 65536);
+		loop_turn(r->loop, 0);
+		if (r->conn.sink.ops->full(&r->conn.sink)) {
+			rig_clear_log(r);
+			for (int i = 0; i < 1000 && !r->n_log; i++)
+				rig_run(r);
+			assert_log(r, "room ");
+		}
+	}
+	rig_clear_log(r);
+	put_end(r);
+	for (int i = 0; i < 1000 && !strstr(r->log, "flushed"); i++)
+		rig_run(r);
+	rig_run(r);
+	assert_true(r->n_wire > MEGA && r->n_wire < MEGA + 200);
+	free(piece);
+}
+
+/* ---- responses ---------------------------------------------------------------------- */
+
+static void ask(struct rig *r, const char *request)
+{
+	rig_clear_log(r);
+	rig_clear_wire(r);
+	rig_say(r, request);
+	rig_run(r);
+}
+
+static void test_chunked_out(void **state)
+{
+	struct rig *r = *state;
+	struct http_head h = response(200), trailers = { 0 };
+	struct field t = { .name = "T", .name_len = 1, .value = "v",
+			   .value_len = 1 };
+	char big[600];
+
+	memset(big, 'b', sizeof(big));
+	r->in_flushed = go_on;
+	ask(r, "GET /a HTTP/1.1\r\nHost: x\r\n\r\n");
+	h.framing = HTTP_BODY_CHUNKED;
+	put_head(r, &h);
+	put_text(r, "abc");
+	put_data(r, big, sizeof(big));
+	trailers.fields = &t;
+	trailers.n_fields = 1;
+	r->conn.sink.ops->end(&r->conn.sink, &trailers);
+	rig_run(r);
+	assert_memory_equal(r->wire, "HTTP/1.1 200 OK\r\nDate: now\r\n"
+		"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n258\r\nbbb", 74);
+	assert_string_equal(r->wire + r->n_wire - 16,
+			    "bbb\r\n0\r\nT: v\r\n\r\n");
+	assert_int_equal(r->conn.state, H1_IDLE);
+}
+
+/* To HTTP/1.0 a chunked body goes until close. */
+static void test_http10(void **state)
+{
+	struct rig *r = *state;
+	struct http_head h = response(200);
+
+	r->in_flushed = go_on;
+	ask(r, "GET /a HTTP/1.0\r\n\r\n");
+	h.framing = HTTP_BODY_CHUNKED;
+	put_head(r, &h);
+	put_text(r, "abc");
+	put_end(r);
+	rig_run(r);
+	assert_wire(r, "HTTP/1.1 200 OK\r\nDate: now\r\n"
+		       "Connection: close\r\n\r\nabc");
+	assert_true(r->wire_eof);
+}
+
+static void test_http10_keep_alive(void **state)
+{
+	struct rig *r = *state;
+
+	serve(r);
+	ask(r, "GET /a HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+	assert_wire(r, "HTTP/1.1 200 OK\r\nDate: now\r\nContent-Length: 2\r\n"
+		       "Connection: keep-alive\r\n\r\nok");
+	ask(r, "GET /a HTTP/1.0\r\n\r\n");
+	assert_wire(r, OK_CLOSE);
+	assert_true(r->wire_eof);
+}
+
+static void test_no_body(void **state)
+{
+	struct rig *r = *state;
+	struct http_head h = response(200);
+
+	r->in_flushed = go_on;
+	ask(r, "HEAD /a HTTP/1.1\r\nHost: x\r\n\r\n");
+	h.framing = HTTP_BODY_LENGTH;
+	h.content_length = 5;
+	put_head(r, &h);
+	put_text(r, "abcde");
+	put_end(r);
+	rig_run(r);
+	assert_wire(r, "HTTP/1.1 200 OK\r\nDate: now\r\n"
+		       "Content-Length: 5\r\n\r\n");
+	ask(r, "GET /a HTTP/1.1\r\nHost: x\r\n\r\n");
+	h = response(204);
+	put_head(r, &h);
+	put_end(r);
+	rig_run(r);
+	assert_wire(r, "HTTP/1.1 204 No Content\r\nDate: now\r\n\r\n");
+	ask(r, "GET /a HTTP/1.1\r\nHost: x\r\n\r\n");
+	h = response(304);
+	h.has_content_length = true;
+	h.content_length = 7;
+	put_head(r, &h);
+	put_end(r);
+	rig_run(r);
+	assert_wire(r, "HTTP/1.1 304 Not Modified\r\nDate: now\r\n"
+		       "Content-Length: 7\r\n\r\n");
+	ask(r, "GET /a HTTP/1.1\r\nHost: x\r\n\r\n");
+	h = response(404);
+	put_head(r, &h);
+	put_end(r);
+	rig_run(r);
+	assert_wire(r, "HTTP/1.1 404 Not Found\r\nDate: now\r\n"
+		       "Content-Length: 0\r\n\r\n");
+	assert_int_equal(r->conn.state, H1_IDLE);
+}
+
+static void test_date(void **state)
+{
+	struct rig *r = *state;
+	struct http_head h = response(204);
+
+	ask(r, "GET /a HTTP/1.1\r\nHost: x\r\n\r\n");
+	h.n_fields = 0;
+	h.present = 0;
+	h.reason = SLICE("Gone Fishing");
+	put_head(r, &h);
+	put_end(r);
+	rig_run(r);
+	assert_memory_equal(r->wire, "HTTP/1.1 204 Gone Fishing\r\nDate: ",
+			    33);
+	assert_string_equal(r->wire + 33 + 26, "GMT\r\n\r\n");
+}
+
+/* Lines that stand together are copied together; an edit that forgot the flag
+ * is not written as it was. */
+static void test_field_lines(void **state)
+{
+	static const char lines[] = "A: 1\r\nBb: 22\r\nC:  3\r\nD: 4\r\n";
+	struct field f[] = {
+		{ .name = lines, .name_len = 1, .value = lines + 3,
+		  .value_len = 1, .flags = FIELD_LINE },
+		{ .name = lines + 6, .name_len = 2, .value = lines + 10,
+		  .value_len = 2, .flags = FIELD_LINE },
+		{ .name = lines + 14, .name_len = 1, .value = lines + 18,
+		  .value_len = 1 },
+		{ .name = lines + 21, .name_len = 1, .value = "edited",
+		  .value_len = 6, .flags = FIELD_LINE },
+		{ .name = lines, .name_len = 1, .value = lines + 3,
+		  .value_len = 1, .flags = FIELD_LINE },
+	};
+	struct rig *r = *state;
+	struct http_head h = response(204);
+
+	ask(r, "GET /a HTTP/1.1\r\nHost: x\r\n\r\n");
+	h.fields = f;
+	h.n_fields = 5;
+	put_head(r, &h);
+	put_end(r);
+	rig_run(r);
+	assert_wire(r, "HTTP/1.1 204 No Content\r\nA: 1\r\nBb: 22\r\nC: 3\r\n"
+		       "D: edited\r\nA: 1\r\n\r\n");
+}
+
+static void test_continue(void **state)
+{
+	struct rig *r = *state;
+
+	serve(r);
+	ask(r, "POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n"
+	       "Expect: 100-continue\r\n\r\n");
+	h1_send_continue(&r->conn);
+	rig_run(r);
+	assert_wire(r, "HTTP/1.1 100 Continue\r\n\r\n");
+	rig_clear_wire(r);
+	rig_say(r, "abc");
+	rig_run(r);
+	assert_wire(r, OK_KEPT);
+	/* Interim heads come from upstreams too. */
+	r->in_end = NULL;
+	ask(r, "GET /a HTTP/1.1\r\nHost: x\r\n\r\n");
+	put_head(r, &(struct http_head){ .status = 103 });
+	answer_ok(r);
+	rig_run(r);
+	assert_wire(r, "HTTP/1.1 103 Early Hints\r\n\r\n" OK_KEPT);
+	ask(r, "GET /a HTTP/1.0\r\n\r\n");
+	put_head(r, &(struct http_head){ .status = 103 });
+	answer_ok(r);
+	rig_run(r);
+	assert_wire(r, OK_CLOSE);
+}
+
+static void answer_in_head(struct rig *r, const struct http_head *head)
+{
+	answer_ok(r);
+}
+
+/* Answered before the body is here: the connection can't go on. */
+static void test_early_answer(void **state)
+{
+	struct rig *r = *state;
+
+	r->in_head = answer_in_head;
+	r->in_flushed = go_on;
+	ask(r, "POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 99999\r\n\r\nab");
+	assert_wire(r, OK_CLOSE);
+	assert_true(r->wire_eof);
+	assert_int_equal(r->conn.state, H1_LINGER);
+	/* More of it is dropped, up to a limit. */
+	rig_clear_log(r);
+	rig_say(r, "cdefghij");
+	rig_run(r);
+	assert_log(r, "");
+	for (int i = 0; i < 9; i++) {
+		char junk[8192] = { 0 };
+
+		(void)!send(r->peer, junk, sizeof(junk), MSG_NOSIGNAL);
+		loop_turn(r->loop, 0);
+	}
+	rig_run(r);
+	assert_log(r, "close:eof ");
+}
+
+static void answer_and_pause(struct rig *r, const struct http_head *head)
+{
+	answer_ok(r);
+	pause_source(r);
+}
+
+/* ... but if it is, it does, whether somebody has read it or not. */
+static void test_answer_unread_body(void **state)
+{
+	struct rig *r = *state;
+
+	r->in_head = answer_and_pause;
+	r->in_flushed = go_on;
+	ask(r, "POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc"
+	       "GET /b HTTP/1.1\r\nHost: x\r\n\r\n");
+	assert_log(r, "begin head:/a flushed begin head:/b flushed ");
+	assert_wire(r, OK_KEPT OK_KEPT);
+}
+
+static void test_linger_time(void **state)
+{
+	struct rig *r = *state;
+	uint64_t start = sock_clock_us();
+
+	serve(r);
+	ask(r, "GET /a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+	assert_wire(r, OK_CLOSE);
+	assert_true(r->wire_eof);
+	rig_wait(r, "close:eof");
+	assert_true(sock_clock_us() - start >= H1_LINGER_US);
+}
+
+static void abort_after(struct rig *r, unsigned framing)
+{
+	struct http_head h = response(200);
+
+	ask(r, "GET /a HTTP/1.1\r\nHost: x\r\n\r\n");
+	h.framing = (uint8_t)framing;
+	h.content_length = 10;
+	put_head(r, &h);
+	put_text(r, "abc");
+	rig_wait(r, "end");
+	r->conn.sink.ops->abort(&r->conn.sink);
+	h1_next(&r->conn);
+	rig_wait(r, "close");
+	while (!r->wire_eof && !r->wire_reset)
+		rig_hear(r);
+}
+
+static void test_abort_chunked(void **state)
+{
+	struct rig *r = *state;
+
+	abort_after(r, HTTP_BODY_CHUNKED);
+	assert_true(r->wire_reset);
+	assert_null(strstr(r->wire, "0\r\n\r\n"));
+}
+
+static void test_abort_close(void **state)
+{
+	struct rig *r = *state;
+
+	abort_after(r, HTTP_BODY_CLOSE);
+	assert_true(r->wire_reset);
+}
+
+static void test_abort_length(void **state)
+{
+	struct rig *r = *state;
+
+	abort_after(r, HTTP_BODY_LENGTH);
+	assert_true(r->wire_eof);
+	assert_string_equal(r->wire + r->n_wire - 7, "\r\n\r\nabc");
+}
+
+/* An end that comes short is a cut. */
+static void test_short_end(void **state)
+{
+	struct rig *r = *state;
+	struct http_head h = response(200);
+
+	ask(r, "GET /a HTTP/1.1\r\nHost: x\r\n\r\n");
+	h.framing = HTTP_BODY_LENGTH;
+	h.content_length = 10;
+	put_head(r, &h);
+	put_text(r, "abc");
+	put_end(r);
+	h1_linger(&r->conn);
+	rig_run(r);
+	assert_true(r->wire_eof);
+	assert_non_null(strstr(r->log, "close"));
+}
+
+static void test_abort_no_head(void **state)
+{
+	struct rig *r = *state;
+
+	ask(r, "GET /a HTTP/1.1\r\nHost: x\r\n\r\n");
+	r->conn.sink.ops->abort(&r->conn.sink);
+	rig_run(r);
+	assert_wire(r, "");
+	assert_true(r->wire_eof);
+	h1_close(&r->conn, false);
+}
+
+/* ---- time ------------------------------------------------------------------------------ */
+
+static void test_idle_timeout(void **state)
+{
+	struct rig *r = *state;
+
+	h1_close(&r->conn, false);
+	close(r->peer);
+	rig_fini(&(struct rig){ .loop = r->loop, .wire = r->wire, .peer = -1 });
+	setup_with(r, AF_UNIX);
+	r->settings.idle_us = 20000;
+	serve(r);
+	rig_say(r, "GET /a HTTP/1.1\r\nHost: x\r\n\r\n");
+	rig_wait(r, "flushed");
+	rig_wait(r, "close");
+	assert_log(r, "begin head:/a  end flushed close:timeout ");
+}
+
+static void test_head_timeout(void **state)
+{
+	struct rig *r = *state;
+	uint64_t start;
+
+	r->settings.head_us = 60000;
+	r->in_abort = answer_bad;
+	start = sock_clock_us();
+	rig_say(r, "GET /a HTTP/1.1\r\n");
+	/* Dripping does not help. */
+	while (!strstr(r->log, "abort") && sock_clock_us() < start + 5000000) {
+		(void)!send(r->peer, "A", 1, MSG_NOSIGNAL);
+		loop_turn(r->loop, 0);
+		usleep(1000);
+	}
+	assert_true(sock_clock_us() - start < 1000000);
+	rig_run(r);
+	assert_memory_equal(r->log, "begin abort:timeout ", 20);
+	assert_memory_equal(r->wire, "HTTP/1.1 408 ", 13);
+}
+
+static void test_body_timeout(void **state)
+{
+	struct rig *r = *state;
+
+	r->settings.body_us = 30000;
+	r->in_head = pause_in_head;
+	rig_say(r, "POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n");
+	rig_wait(r, "head");
+	/* While we don't read it is not the peer's fault. */
+	for (int i = 0; i < 10; i++)
+		loop_turn(r->loop, 10000);
+	assert_log(r, "begin head:/a ");
+	r->conn.source.ops->resume(&r->conn.source);
+	rig_wait(r, "abort");
+	assert_log(r, "begin head:/a abort:timeout ");
+}
+
+static void test_send_timeout(void **state)
+{
+	struct rig *r = *state;
+	struct http_head h = response(200);
+	char *big = calloc(1, MEGA);
+	uint64_t start;
+
+	r->settings.send_us = 40000;
+	rig_say(r, "GET /a HTTP/1.1\r\nHost: x\r\n\r\n");
+	rig_run(r);
+	h.framing = HTTP_BODY_LENGTH;
+	h.content_length = 4 * MEGA;
+	put_head(r, &h);
+	for (int i = 0; i < 4; i++)
+		put_data(r, big, MEGA);
+	put_end(r);
+	start = sock_clock_us();
+	while (!strstr(r->log, "fail") && sock_clock_us() < start + 5000000)
+		loop_turn(r->loop, 20000);
+	assert_log(r, "begin head:/a  end fail:timeout ");
+	assert_true(sock_clock_us() - start >= 39000);
+	free(big);
+}
+
+/* ---- ends ------------------------------------------------------------------------------- */
+
+static void test_drain_idle(void **state)
+{
+	struct rig *r = *state;
+
+	h1_drain(&r->conn);
+	assert_log(r, "");
+	rig_run(r);
+	assert_log(r, "close:eof ");
+	assert_true(r->wire_eof);
+}
+
+static void test_drain_busy(void **state)
+{
+	struct rig *r = *state;
+
+	r->in_flushed = go_on;
+	ask(r, "GET /a HTTP/1.1\r\nHost: x\r\n\r\n");
+	h1_drain(&r->conn);
+	answer_ok(r);
+	rig_run(r);
+	assert_wire(r, OK_CLOSE);
+	assert_true(r->wire_eof);
+}
+
+static void close_conn(struct rig *r)
+{
+	h1_close(&r->conn, r->count % 2);
+}
+
+static void close_in_head(struct rig *r, const struct http_head *head)
+{
+	close_conn(r);
+}
+
+static void close_in_abort(struct rig *r, enum message_fault why,
+			   enum http_parse fault)
+{
+	close_conn(r);
+}
+
+/* Closing is allowed everywhere; nothing is told after it. */
+static void test_close_inside(void **state)
+{
+	static const char *const logs[] = {
+		"begin ", "begin head:/a ", "begin head:/a abc",
+		"begin head:/a abc end ", "begin head:/a abc end flushed ",
+		"begin head:/a abc end flushed begin abort:malformed:",
+	};
+	struct rig *r = *state;
+
+	for (unsigned i = 0; i < 6; i++) {
+		if (i) {
+			close(r->peer);
+			rig_fini(&(struct rig){ .loop = r->loop,
+						.wire = r->wire,
+						.peer = -1 });
+			setup_with(r, AF_UNIX);
+		}
+		serve(r);
+		r->count = i;
+		if (i == 0)
+			r->in_begin = close_conn;
+		else if (i == 1)
+			r->in_head = close_in_head;
+		else if (i == 2)
+			r->in_data = close_conn;
+		else if (i == 3)
+			r->in_end = close_conn;
+		else if (i == 4)
+			r->in_flushed = close_conn;
+		else
+			r->in_abort = close_in_abort;
+		rig_say(r, "POST /a HTTP/1.1\r\nHost: x\r\n"
+			   "Content-Length: 3\r\n\r\nabcBAD\r\n\r\n");
+		rig_run(r);
+		if (i < 5)
+			assert_log(r, logs[i]);
+		else
+			assert_memory_equal(r->log, logs[i], strlen(logs[i]));
+		assert_true(r->wire_eof || r->wire_reset);
+	}
+}
+
+static char tunnel[64];
+
+static void on_tunnel_read(struct stream *s)
+{
+	struct slice d = stream_data(s);
+
+	snprintf(tunnel + strlen(tunnel), sizeof(tunnel) - strlen(tunnel),
+		 "%.*s", SLICE_FMT(d));
+	stream_consume(s, d.n);
+}
+
+static const struct stream_events tunnel_events = {
+	.on_read = on_tunnel_read,
+};
+
+static void detach(struct rig *r)
+{
+	h1_detach(&r->conn);
+	stream_set_events(&r->conn.stream, &tunnel_events);
+}
+
+static void test_upgrade(void **state)
+{
+	struct rig *r = *state;
+	struct http_head h = response(101);
+
+	tunnel[0] = 0;
+	r->in_flushed = detach;
+	ask(r, "GET /a HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\n"
+	       "Upgrade: websocket\r\n\r\nearly");
+	h.upgrade = SLICE("websocket");
+	put_head(r, &h);
+	put_end(r);
+	rig_run(r);
+	assert_wire(r, "HTTP/1.1 101 Switching Protocols\r\nDate: now\r\n"
+		       "Upgrade: websocket\r\nConnection: upgrade\r\n\r\n");
+	assert_string_equal(tunnel, "early");
+	rig_say(r, " late");
+	rig_run(r);
+	assert_string_equal(tunnel, "early late");
+	assert_log(r, "begin head:/a  end flushed ");
+}
+
+static bool no_memory;
+
+static bool refuse(size_t bytes)
+{
+	return no_memory;
+}
+
+static void test_no_memory(void **state)
+{
+	struct rig *r = *state;
+	struct http_head h = response(200);
+
+	ask(r, "GET /a HTTP/1.1\r\nHost: x\r\n\r\n");
+	mem_fault = refuse;
+	no_memory = true;
+	/* Too large for any block of the pool. */
+	h.reason = (struct slice){ calloc(1, 200000), 200000 };
+	put_head(r, &h);
+	assert_log(r, "begin head:/a  end ");
+	no_memory = false;
+	rig_run(r);
+	assert_log(r, "begin head:/a  end fail:no_memory ");
+	free((char *)(uintptr_t)h.reason.p);
+	mem_fault = NULL;
+}
+
+static void test_size(void **state)
+{
+	/* Ten thousand idle ones are to be cheap. */
+	assert_true(sizeof(struct h1_conn) <= 600);
+	print_message("struct h1_conn: %zu bytes\n", sizeof(struct h1_conn));
+}
+
+#define T(name)		cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define T_TCP(name)	cmocka_unit_test_setup_teardown(name, setup_tcp, \
+							teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(test_get), T_TCP(test_get), T(test_every_split),
+		T(test_byte_by_byte), T(test_large_head), T(test_too_large),
+		T(test_malformed), T(test_bad_chunk), T(test_eof_in_head),
+		T(test_eof_in_body), T(test_eof_idle), T(test_half_close),
+		T(test_half_close_later), T_TCP(test_reset_while_asked),
+		T_TCP(test_reset_while_paused), T(test_pause_resume),
+		T_TCP(test_pause_resume), T(test_pause_in_head),
+		T(test_sink_full), T_TCP(test_sink_full), T(test_chunked_out),
+		T(test_http10), T(test_http10_keep_alive), T(test_no_body),
+		T(test_date), T(test_field_lines), T(test_continue),
+		T(test_early_answer), T(test_answer_unread_body),
+		T(test_linger_time), T_TCP(test_abort_chunked),
+		T_TCP(test_abort_close), T_TCP(test_abort_length),
+		T(test_short_end), T(test_abort_no_head),
+		T(test_idle_timeout), T(test_head_timeout),
+		T(test_body_timeout), T(test_send_timeout),
+		T(test_drain_idle), T(test_drain_busy), T(test_close_inside),
+		T(test_upgrade), T(test_no_memory), T(test_size),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
