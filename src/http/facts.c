@@ -64,7 +64,10 @@ void http_read_hop_field(struct parse_seen *seen, const struct field *f)
 
 	switch (f->id) {
 	case HTTP_FIELD_CONNECTION:
-		read_connection(seen, value);
+		if (LIKELY(TEXT_IS(value, "keep-alive")))
+			seen->keep_alive = true;
+		else
+			read_connection(seen, value);
 		break;
 	case HTTP_FIELD_TE:
 		if (http_list_has(value, SLICE("trailers")))

@@ -219,31 +219,26 @@ static enum http_parse parse_status_line(struct parse *s)
 
 /* ---- field lines --------------------------------------------------------- */
 
-/* What is between the colon at p and the line end: blanks are not part of it,
- * and a line that has others than one before the value is no FIELD_LINE. */
-static inline enum http_parse parse_value(struct parse *s, const char *p,
-					  struct field *f)
+/* From the colon at p to the line end. Blanks around the value are not part of
+ * it; a line that has others than one before it is no FIELD_LINE. */
+static enum http_parse parse_value(struct parse *s, const char *p,
+				   struct field *f)
 {
-	const char *end = s->end, *value, *stop;
+	const char *end = s->end, *value = p + 1, *stop;
 	unsigned high = 0;
 
-	value = p + 1;
-	if (LIKELY(end - p > 2 && p[1] == ' ' && !is_blank(p[2]))) {
-		value = p + 2;
-		f->flags |= FIELD_LINE;
-	} else {
-		while (value < end && is_blank(*value))
-			value++;
-	}
+	while (value < end && is_blank(*value))
+		value++;
 	stop = scan_text(s->base, value, end, &high);
 	s->p = stop;
-	if (UNLIKELY(end - stop < 2 || memcmp(stop, "\r\n", 2) != 0))
+	if (end - stop < 2 || memcmp(stop, "\r\n", 2) != 0)
 		return parse_crlf(s, HTTP_PARSE_BAD_FIELD);
 	s->p = stop + 2;
-	if (UNLIKELY(is_blank(stop[-1]))) {
-		while (stop > value && is_blank(stop[-1]))
-			stop--;
+	if (value == p + 2 && p[1] == ' ')
+		f->flags |= FIELD_LINE;
+	while (stop > value && is_blank(stop[-1])) {
 		f->flags &= (uint8_t)~FIELD_LINE;
+		stop--;
 	}
 	f->value = value;
 	f->value_len = (uint32_t)(stop - value);
@@ -283,65 +278,117 @@ static enum http_parse parse_field(struct parse *s, struct field *f)
 
 #ifdef __SSE2__
 
-/* The name that v begins with, n < 16 bytes: is it s's? */
+/*
+ * Does v begin with s's name, whose bytes are those of mask? *upper gets the
+ * places where it has an upper-case letter.
+ */
 static inline bool is_slot(const struct http_field_slot *s, __m128i v,
-			   unsigned n, unsigned *same)
+			   unsigned mask, unsigned *upper)
 {
-	unsigned mask = (2u << (n - 1)) - 1;
 	__m128i name = _mm_loadu_si128((const __m128i *)s->name);
 	/* Bit 5 is set where the table has a letter, and only there. */
 	__m128i fold = _mm_and_si128(
 		_mm_cmpgt_epi8(name, _mm_set1_epi8('a' - 1)),
 		_mm_set1_epi8(0x20));
 
-	*same = (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(v, name)) & mask;
-	*same ^= mask;
-	return !(~(unsigned)_mm_movemask_epi8(
-		_mm_cmpeq_epi8(_mm_or_si128(v, fold), name)) & mask);
+	*upper = ~(unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(v, name)) & mask;
+	return (~(unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(
+			_mm_or_si128(v, fold), name)) & mask) == 0;
 }
 
 /*
- * The same as parse_field() for what most lines are: a name of at most 15
- * letters, digits and '-'. A name of the table needs no look at its bytes but
- * the comparison. False: look closer.
+ * The name at p, if it is at most 15 letters, digits and '-'; its length, or 0
+ * for "look closer". A name of the table needs no look at its bytes but the
+ * comparison. end - p >= 16.
  */
-static inline bool parse_short_name(struct parse *s, struct field *f)
+static inline unsigned take_name(const char *p, struct field *f)
 {
-	const struct http_field_slot *slot;
-	const char *name = s->p;
-	unsigned colon, n, upper;
-	__m128i v;
-
-	if (s->end - name < 16)
-		return false;
-	v = _mm_loadu_si128((const __m128i *)name);
-	colon = (unsigned)_mm_movemask_epi8(
+	__m128i v = _mm_loadu_si128((const __m128i *)p);
+	unsigned colon = (unsigned)_mm_movemask_epi8(
 		_mm_cmpeq_epi8(v, _mm_set1_epi8(':')));
-	if (!colon || (colon & 1))
-		return false;
+	unsigned mask = ~colon & (colon - 1);	/* the bytes before it */
+	const struct http_field_slot *slot;
+	unsigned n, upper;
+
+	if (UNLIKELY(!colon || !mask))
+		return 0;
 	n = (unsigned)__builtin_ctz(colon);
-	slot = http_field_slot(name, n);
+	slot = http_field_slot(p, n);
 	f->id = HTTP_FIELD_OTHER;
-	if (slot->n == n && is_slot(slot, v, n, &upper)) {
+	if (slot->n == n && LIKELY(is_slot(slot, v, mask, &upper))) {
 		f->id = slot->id;
 	} else {
-		unsigned mask = (2u << (n - 1)) - 1;
-
-		if (scan_name_stops(v) & mask)
-			return false;
+		if (UNLIKELY(scan_name_stops(v) & mask))
+			return 0;
 		upper = (unsigned)_mm_movemask_epi8(
 			scan_range(v, 'A', 25)) & mask;
 	}
-	f->name = name;
+	f->name = p;
 	f->name_len = (uint16_t)n;
-	f->flags = upper ? 0 : FIELD_LOWER;
-	return true;
+	f->flags = upper ? FIELD_LINE : FIELD_LINE | FIELD_LOWER;
+	return n;
+}
+
+/* The value has a byte of 0x80 or above? */
+static bool value_has_high(const struct field *f)
+{
+	unsigned high = 0;
+
+	for (uint32_t i = 0; i < f->value_len; i++)
+		high |= f->value[i] & 0x80;
+	return high;
+}
+
+/*
+ * The line at p, if it is as most lines are: a short name, colon, blank, a
+ * value without tabs and blanks around it. Returns where the next line begins;
+ * NULL for "look closer". end - p >= 16.
+ */
+static inline const char *take_line(const char *p, const char *end,
+				    struct field *f)
+{
+	unsigned stop, n = take_name(p, f);
+	__m128i v, all = _mm_setzero_si128();
+	const char *value = p + n + 2;
+
+	if (UNLIKELY(n == 0 || end - value < 2 || value[-1] != ' ' ||
+		     (unsigned char)value[0] <= ' '))
+		return NULL;
+	for (p = value; LIKELY(end - p >= 16); p += 16) {
+		v = _mm_loadu_si128((const __m128i *)p);
+		all = _mm_or_si128(all, v);
+		stop = scan_text_stops(v);
+		if (stop)
+			goto found;
+	}
+	if (end - p < 2)
+		return NULL;
+	v = _mm_loadu_si128((const __m128i *)(end - 16));
+	all = _mm_or_si128(all, v);
+	stop = scan_text_stops(v) >> (16 - (end - p));
+	if (!stop)
+		return NULL;
+found:
+	p += __builtin_ctz(stop);
+	if (UNLIKELY(end - p < 2 || memcmp(p, "\r\n", 2) != 0 || p[-1] == ' '))
+		return NULL;
+	f->value = value;
+	f->value_len = (uint32_t)(p - value);
+	/* `all` has bytes that are not of the value. */
+	if (UNLIKELY(_mm_movemask_epi8(all)) && value_has_high(f))
+		f->flags |= FIELD_NON_ASCII;
+	return p + 2;
 }
 
 static inline enum http_parse parse_line(struct parse *s, struct field *f)
 {
-	if (LIKELY(parse_short_name(s, f)))
-		return parse_value(s, f->name + f->name_len, f);
+	if (LIKELY(s->end - s->p >= 16)) {
+		const char *next = take_line(s->p, s->end, f);
+		if (LIKELY(next != NULL)) {
+			s->p = next;
+			return HTTP_PARSE_OK;
+		}
+	}
 	return parse_field(s, f);
 }
 
@@ -355,40 +402,52 @@ static inline enum http_parse parse_line(struct parse *s, struct field *f)
 #endif
 
 /*
- * All field lines and the empty line. Too many are told only at the end, so
- * that the answer does not depend on how the bytes were split.
+ * Too many fields. Told only at the end of the head, so that the answer does
+ * not depend on how the bytes were split.
  */
+static enum http_parse parse_surplus(struct parse *s)
+{
+	enum http_parse rc = HTTP_PARSE_OK;
+	struct field f;
+
+	while (rc == HTTP_PARSE_OK && (s->p == s->end || *s->p != '\r'))
+		rc = parse_field(s, &f);
+	if (rc == HTTP_PARSE_OK)
+		rc = parse_crlf(s, HTTP_PARSE_BAD_FIELD);
+	return rc == HTTP_PARSE_OK ? HTTP_PARSE_TOO_LARGE : rc;
+}
+
+/* All field lines and the empty line. */
 static enum http_parse parse_fields(struct parse *s, struct parse_seen *seen)
 {
 	struct http_head *h = s->head;
-	unsigned room = h->cap_fields < s->limits->headers ?
+	unsigned left = h->cap_fields < s->limits->headers ?
 			h->cap_fields : s->limits->headers;
-	struct field spare, *f = h->fields;
-	unsigned n;
-	enum http_parse rc;
+	struct field *f = h->fields;
+	uint64_t once = 0, twice = 0;
 
-	for (n = 0; s->p == s->end || *s->p != '\r'; n++) {
+	while (s->p == s->end || *s->p != '\r') {
+		enum http_parse rc;
 		uint64_t bit;
 
-		if (UNLIKELY(n >= room))
-			f = &spare;
+		if (UNLIKELY(left-- == 0))
+			return parse_surplus(s);
 		rc = parse_line(s, f);
 		if (UNLIKELY(rc != HTTP_PARSE_OK))
 			return rc;
 		bit = FIELD_BIT(f->id);
-		seen->twice |= seen->once & bit;
-		seen->once |= bit;
+		twice |= once & bit;
+		once |= bit;
 		if (bit & HOP_BITS)
 			http_read_hop_field(seen, f);
 		else
 			f++;
 	}
-	rc = parse_crlf(s, HTTP_PARSE_BAD_FIELD);
-	if (rc == HTTP_PARSE_OK && n > room)
-		return HTTP_PARSE_TOO_LARGE;
-	h->n_fields = n > room ? 0 : (unsigned)(f - h->fields);
-	h->present = seen->once & ~HOP_BITS;
-	return rc;
+	seen->once = once;
+	seen->twice = twice;
+	h->n_fields = (unsigned)(f - h->fields);
+	h->present = once & ~HOP_BITS;
+	return parse_crlf(s, HTTP_PARSE_BAD_FIELD);
 }
 
 static enum http_parse parse_lines(struct parse *s, struct parse_seen *seen)
