@@ -207,6 +207,7 @@ static const struct h1_events rig_events = {
 static void rig_init(struct rig *r)
 {
 	memset(r, 0, sizeof(*r));
+	r->peer = -1;
 	r->loop = loop_new(0);
 	assert_non_null(r->loop);
 	r->wire = malloc(WIRE_MAX);
