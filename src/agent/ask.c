@@ -213,7 +213,11 @@ static void call_send(struct agent_call *call, struct link *link)
 	counter_inc(&link->instance->in_flight);
 	if (UNLIKELY(transcoded))
 		counter_add(&l->metrics->transcoded, transcoded);
-	histogram_add(&l->metrics->queue_us, call->sent_us - call->queued_us);
+	if (LIKELY(call->sent_us == call->queued_us))
+		counter_inc(&l->metrics->queue_us.bucket[0]);
+	else
+		histogram_add(&l->metrics->queue_us,
+			      call->sent_us - call->queued_us);
 	link->last_used_us = l->loop->now_us;
 	if (!s->link)
 		session_pin(s, link);
