@@ -5,7 +5,7 @@
  * happens once per request (deadlines, tasks, flushes) is lists of our own
  * around it.
  */
-#include "net/loop.h"
+#include "net/loop_parts.h"
 
 #include <errno.h>
 #include <sys/eventfd.h>
@@ -22,7 +22,6 @@
 #include <urcu/wfcqueue.h>
 
 #define WAIT_FOREVER	UINT64_MAX
-#define ROUNDS_MAX	16	/* of tasks that put tasks there */
 #define POSTS_MAX	1024	/* per turn */
 #define BUCKETS		64	/* of deadline lists, by duration */
 #define LISTS_EXACT	64	/* with more, durations are rounded up */
@@ -370,83 +369,6 @@ static void rearm_all(struct loop_impl *impl)
 				list_arm(l);
 }
 
-/* ---- work of this turn --------------------------------------------------- */
-
-static void defer_to(struct cds_list_head *list, struct task *t, task_fn *fn)
-{
-	if (list_linked(&t->node))
-		return;
-	t->fn = fn;
-	cds_list_add_tail(&t->node, list);
-}
-
-void loop_defer(struct loop *loop, struct task *t, task_fn *fn)
-{
-	defer_to(&loop->tasks, t, fn);
-}
-
-void loop_defer_next(struct loop *loop, struct task *t, task_fn *fn)
-{
-	defer_to(&loop->later, t, fn);
-}
-
-void loop_defer_flush(struct loop *loop, struct task *t, task_fn *fn)
-{
-	defer_to(&loop->flushes, t, fn);
-}
-
-void loop_defer_reap(struct loop *loop, struct task *t, task_fn *fn)
-{
-	defer_to(&loop->reaps, t, fn);
-}
-
-void task_cancel(struct task *t)
-{
-	if (list_linked(&t->node))
-		list_take(&t->node);
-}
-
-/* Runs what is in the list now. Any task may be cancelled meanwhile. */
-static void run_tasks(struct cds_list_head *list)
-{
-	CDS_LIST_HEAD(batch);
-
-	cds_list_splice(list, &batch);
-	CDS_INIT_LIST_HEAD(list);
-	while (!cds_list_empty(&batch)) {
-		struct task *t = cds_list_entry(batch.next, struct task, node);
-
-		list_take(&t->node);
-		t->fn(t);
-	}
-}
-
-static void run_deferred(struct loop *loop)
-{
-	for (int round = 0; round < ROUNDS_MAX; round++) {
-		if (!cds_list_empty(&loop->tasks))
-			run_tasks(&loop->tasks);
-		else if (!cds_list_empty(&loop->flushes))
-			run_tasks(&loop->flushes);
-		else
-			break;
-	}
-	/* However long tasks go on, what is to be written is written. */
-	if (UNLIKELY(!cds_list_empty(&loop->flushes)))
-		run_tasks(&loop->flushes);
-	while (!cds_list_empty(&loop->reaps))
-		run_tasks(&loop->reaps);
-	arena_reset(&loop->scratch);
-}
-
-static bool has_deferred(struct loop *loop)
-{
-	return !cds_list_empty(&loop->tasks) ||
-	       !cds_list_empty(&loop->later) ||
-	       !cds_list_empty(&loop->flushes) ||
-	       !cds_list_empty(&loop->reaps);
-}
-
 /* ---- from other threads -------------------------------------------------- */
 
 static void loop_wake(struct loop_impl *impl)
@@ -526,12 +448,9 @@ void loop_turn(struct loop *loop, uint64_t max_wait_us)
 
 	if (UNLIKELY(impl->unarmed))
 		rearm_all(impl);
-	if (!cds_list_empty(&loop->later)) {
-		cds_list_splice(&loop->later, loop->tasks.prev);
-		CDS_INIT_LIST_HEAD(&loop->later);
-	}
+	loop_begin_turn(loop);
 	if (max_wait_us == 0 || impl->posts_left || impl->unarmed ||
-	    has_deferred(loop)) {
+	    loop_has_deferred(loop)) {
 		flags |= EVLOOP_NONBLOCK;
 		limit = false;
 	}
@@ -551,7 +470,7 @@ void loop_turn(struct loop *loop, uint64_t max_wait_us)
 	loop_fresh(impl);
 	if (impl->posts_left)
 		run_posts(impl);
-	run_deferred(loop);
+	loop_run_deferred(loop);
 }
 
 void loop_run(struct loop *loop)
@@ -588,18 +507,6 @@ static struct event_base *base_new(void)
 		base = event_base_new_with_config(config);
 	event_config_free(config);
 	return base;
-}
-
-static void loop_init_public(struct loop *loop, unsigned index)
-{
-	loop->index = index;
-	block_pool_init(&loop->blocks);
-	arena_pool_init(&loop->arenas);
-	arena_init(&loop->scratch, &loop->arenas);
-	CDS_INIT_LIST_HEAD(&loop->tasks);
-	CDS_INIT_LIST_HEAD(&loop->later);
-	CDS_INIT_LIST_HEAD(&loop->flushes);
-	CDS_INIT_LIST_HEAD(&loop->reaps);
 }
 
 struct loop *loop_new(unsigned index)
@@ -651,7 +558,6 @@ void loop_free(struct loop *loop)
 	if (!loop)
 		return;
 	impl = impl_of(loop);
-	ASSERT(!has_deferred(loop));
 	ASSERT(cds_list_empty(&impl->odd.entries));
 	event_del(&impl->odd.timer);
 	for (int i = 0; i < BUCKETS; i++)
@@ -661,8 +567,6 @@ void loop_free(struct loop *loop)
 	event_del(&impl->wake);
 	event_base_free(impl->base);
 	close(impl->wake_fd);
-	arena_fini(&loop->scratch);
-	arena_pool_fini(&loop->arenas);
-	block_pool_fini(&loop->blocks);
+	loop_fini_public(loop);
 	mem_free(impl);
 }
