@@ -1,18 +1,49 @@
 #include "report/line.h"
 
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
 #define ONES	0x0101010101010101u
 #define HIGHS	0x8080808080808080u
 
-/* Is any of 8 bytes below 0x20, a quote, a backslash, DEL, or 0x80 and above? */
+/* Is any of 8 bytes below 0x20, a quote, a backslash, or 0x80 and above? */
 static inline bool needs_care(uint64_t x)
 {
 	uint64_t quote = x ^ ONES * '"';
 	uint64_t slash = x ^ ONES * '\\';
-	uint64_t del = x ^ ONES * 0x7f;
 
-	return ((x - ONES * 0x20) | (quote - ONES) | (slash - ONES) |
-		(del - ONES) | x) & HIGHS;
+	return ((x - ONES * 0x20) | (quote - ONES) | (slash - ONES) | x) &
+	       HIGHS;
 }
+
+#ifdef __SSE2__
+/* The same for 16: below 0x20 as signed numbers are also 0x80 and above. */
+static inline bool needs_care_16(__m128i x)
+{
+	__m128i bad = _mm_cmplt_epi8(x, _mm_set1_epi8(0x20));
+
+	bad = _mm_or_si128(bad, _mm_cmpeq_epi8(x, _mm_set1_epi8('"')));
+	bad = _mm_or_si128(bad, _mm_cmpeq_epi8(x, _mm_set1_epi8('\\')));
+	return _mm_movemask_epi8(bad) != 0;
+}
+
+/* copy_all() for 16 and more. */
+static inline bool copy_long(char *out, const char *p, size_t n)
+{
+	__m128i x;
+
+	for (size_t i = 0; i + 16 < n; i += 16) {
+		x = _mm_loadu_si128((const void *)(p + i));
+		if (UNLIKELY(needs_care_16(x)))
+			return false;
+		_mm_storeu_si128((void *)(out + i), x);
+	}
+	x = _mm_loadu_si128((const void *)(p + n - 16));
+	_mm_storeu_si128((void *)(out + n - 16), x);
+	return !needs_care_16(x);
+}
+#endif
 
 /* Copies what needs no care, 8 bytes at a time; how many. */
 static inline size_t copy_plain(char *out, const char *p, size_t n)
@@ -29,9 +60,42 @@ static inline size_t copy_plain(char *out, const char *p, size_t n)
 	return i;
 }
 
+/* Copies all of it, or says no: then something needs care. The last piece
+ * overlaps the one before instead of going byte by byte. */
+static inline bool copy_all(char *out, const char *p, size_t n)
+{
+	uint64_t x;
+	uint32_t low, high;
+
+#ifdef __SSE2__
+	if (n >= 16)
+		return copy_long(out, p, n);
+#endif
+	if (n >= 8) {
+		if (UNLIKELY(copy_plain(out, p, n) + 8 <= n))
+			return false;
+		memcpy(&x, p + n - 8, 8);
+		memcpy(out + n - 8, &x, 8);
+		return !needs_care(x);
+	}
+	if (n >= 4) {
+		memcpy(&low, p, 4);
+		memcpy(&high, p + n - 4, 4);
+		memcpy(out, &low, 4);
+		memcpy(out + n - 4, &high, 4);
+		return !needs_care((uint64_t)high << 32 | low);
+	}
+	x = ONES * 'x';
+	for (size_t i = 0; i < n; i++) {
+		out[i] = p[i];
+		x = x << 8 | (unsigned char)p[i];
+	}
+	return !needs_care(x);
+}
+
 static inline bool byte_plain(unsigned char c)
 {
-	return c >= 0x20 && c < 0x7f && c != '"' && c != '\\';
+	return c >= 0x20 && c < 0x80 && c != '"' && c != '\\';
 }
 
 /*
@@ -126,25 +190,42 @@ static char *json_slow(char *out, char *end, const char *p, size_t n)
 	return out;
 }
 
+/* Two digits a step: there are some twenty numbers in a line. */
+void line_u64_long(struct line *l, uint64_t v)
+{
+	static const char pairs[] =
+		"00010203040506070809101112131415161718192021222324"
+		"25262728293031323334353637383940414243444546474849"
+		"50515253545556575859606162636465666768697071727374"
+		"75767778798081828384858687888990919293949596979899";
+	char buf[LINE_U64_MAX];
+	char *p = buf + sizeof(buf);
+	size_t n;
+
+	for (; v >= 100; v /= 100) {
+		p -= 2;
+		memcpy(p, pairs + v % 100 * 2, 2);
+	}
+	if (v >= 10) {
+		p -= 2;
+		memcpy(p, pairs + v * 2, 2);
+	} else {
+		*--p = (char)('0' + v);
+	}
+	n = (size_t)(buf + sizeof(buf) - p);
+	memcpy(l->p, p, n);
+	l->p += n;
+}
+
 void line_json(struct line *l, struct slice s, size_t cap)
 {
 	char *out = l->p;
-	size_t i;
 
 	*out++ = '"';
-	if (UNLIKELY(s.n > cap))
-		goto slow;
-	i = copy_plain(out, s.p, s.n);
-	for (; i < s.n; i++) {
-		if (UNLIKELY(!byte_plain((unsigned char)s.p[i])))
-			goto slow;
-		out[i] = s.p[i];
-	}
-	out += s.n;
-	goto done;
-slow:
-	out = json_slow(out, out + cap, s.p, s.n);
-done:
+	if (LIKELY(s.n <= cap && copy_all(out, s.p, s.n)))
+		out += s.n;
+	else
+		out = json_slow(out, out + cap, s.p, s.n);
 	*out++ = '"';
 	l->p = out;
 }
@@ -165,7 +246,7 @@ void line_apache(struct line *l, struct slice s, size_t cap)
 			out += 3;
 			break;
 		}
-		if (byte_plain(c)) {
+		if (byte_plain(c) && c != 0x7f) {
 			*out++ = (char)c;
 			continue;
 		}
