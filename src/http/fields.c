@@ -247,8 +247,9 @@ static bool port_valid(struct slice s)
 	return port <= 65535;
 }
 
-/* "[" IPv6 "]"; no zone, no IPvFuture. */
-static bool ip6_literal_valid(struct slice s)
+/* "[" IPv6 "]"; no zone, no IPvFuture. Out of line for the stack that it
+ * needs. */
+static __attribute__((noinline)) bool ip6_literal_valid(struct slice s)
 {
 	char text[INET6_ADDRSTRLEN];
 	struct in6_addr addr;

@@ -405,7 +405,8 @@ static inline enum http_parse parse_line(struct parse *s, struct field *f)
  * Too many fields. Told only at the end of the head, so that the answer does
  * not depend on how the bytes were split.
  */
-static enum http_parse parse_surplus(struct parse *s)
+static __attribute__((noinline, cold)) enum http_parse
+parse_surplus(struct parse *s)
 {
 	enum http_parse rc = HTTP_PARSE_OK;
 	struct field f;
