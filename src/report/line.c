@@ -190,33 +190,6 @@ static char *json_slow(char *out, char *end, const char *p, size_t n)
 	return out;
 }
 
-/* Two digits a step: there are some twenty numbers in a line. */
-void line_u64_long(struct line *l, uint64_t v)
-{
-	static const char pairs[] =
-		"00010203040506070809101112131415161718192021222324"
-		"25262728293031323334353637383940414243444546474849"
-		"50515253545556575859606162636465666768697071727374"
-		"75767778798081828384858687888990919293949596979899";
-	char buf[LINE_U64_MAX];
-	char *p = buf + sizeof(buf);
-	size_t n;
-
-	for (; v >= 100; v /= 100) {
-		p -= 2;
-		memcpy(p, pairs + v % 100 * 2, 2);
-	}
-	if (v >= 10) {
-		p -= 2;
-		memcpy(p, pairs + v * 2, 2);
-	} else {
-		*--p = (char)('0' + v);
-	}
-	n = (size_t)(buf + sizeof(buf) - p);
-	memcpy(l->p, p, n);
-	l->p += n;
-}
-
 void line_json(struct line *l, struct slice s, size_t cap)
 {
 	char *out = l->p;

@@ -21,14 +21,19 @@ struct line {
 
 #define LINE_U64_MAX 20
 
-void line_u64_long(struct line *l, uint64_t v);
-
 static inline void line_u64(struct line *l, uint64_t v)
 {
-	if (v < 10)
+	char buf[LINE_U64_MAX];
+	char *p = buf + sizeof(buf);
+
+	if (v < 10) {
 		*l->p++ = (char)('0' + v);
-	else
-		line_u64_long(l, v);
+		return;
+	}
+	for (; v; v /= 10)
+		*--p = (char)('0' + v % 10);
+	memcpy(l->p, p, (size_t)(buf + sizeof(buf) - p));
+	l->p += buf + sizeof(buf) - p;
 }
 
 /* For trusted words without anything to escape (tables of ours). */
