@@ -1,0 +1,92 @@
+/*
+ * The simulator's command line:
+ *	sim [--seeds A-B | --seed N] [--only SCENARIO] [--twice] [-v]
+ * Runs every scenario for every seed. --twice runs each two times and compares
+ * what happened. The first failure ends it, with the seed on the last line.
+ */
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "sim_scenario.h"
+
+static const struct sim_scenario *const scenarios[] = {
+	&sim_scenario_streams,
+};
+
+struct options {
+	uint64_t first, last;
+	const char *only;
+	bool verbose, twice;
+};
+
+static char running[160];
+
+static void on_abort(int sig)
+{
+	if (write(STDERR_FILENO, running, strlen(running)) < 0)
+		_exit(1);
+}
+
+static bool parse(int argc, char **argv, struct options *o)
+{
+	for (int i = 1; i < argc; i++) {
+		bool more = i + 1 < argc;
+		char *end;
+
+		if (strcmp(argv[i], "-v") == 0) {
+			o->verbose = true;
+		} else if (strcmp(argv[i], "--twice") == 0) {
+			o->twice = true;
+		} else if (strcmp(argv[i], "--only") == 0 && more) {
+			o->only = argv[++i];
+		} else if (strncmp(argv[i], "--seed", 6) == 0 && more) {
+			o->first = o->last = strtoull(argv[++i], &end, 10);
+			if (*end == '-')
+				o->last = strtoull(end + 1, &end, 10);
+			if (*end)
+				return false;
+		} else {
+			return false;
+		}
+	}
+	return o->first <= o->last;
+}
+
+static void run_one(const struct sim_scenario *s, uint64_t seed,
+		    const struct options *o)
+{
+	uint64_t digest;
+
+	snprintf(running, sizeof(running),
+		 "sim: FAILED: --only %s --seed %" PRIu64 "\n", s->name, seed);
+	digest = s->run(seed, o->verbose);
+	if (o->twice)
+		ASSERT(s->run(seed, false) == digest);
+}
+
+int main(int argc, char **argv)
+{
+	struct options o = { .first = 1, .last = 20 };
+	unsigned passed = 0;
+
+	if (!parse(argc, argv, &o)) {
+		fprintf(stderr, "usage: sim [--seeds A-B] [--only SCENARIO] "
+			"[--twice] [-v]\n");
+		return 2;
+	}
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	signal(SIGABRT, on_abort);
+	for (uint64_t seed = o.first; seed <= o.last; seed++) {
+		for (size_t i = 0; i < ARRAY_LEN(scenarios); i++) {
+			if (o.only && strcmp(o.only, scenarios[i]->name) != 0)
+				continue;
+			run_one(scenarios[i], seed, &o);
+			passed++;
+		}
+	}
+	printf("%u passed, 0 failed\n", passed);
+	return 0;
+}
