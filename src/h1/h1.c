@@ -38,6 +38,7 @@ static void reset_pair(struct h1_conn *conn)
 	conn->request_method = HTTP_OTHER;
 	conn->peer_minor = 1;
 	conn->scanned = 0;
+	conn->interims = 0;
 	conn->keep_alive = !conn->draining;
 	conn->peer_keep_alive = false;
 	conn->request_done = conn->response_done = false;

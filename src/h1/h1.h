@@ -36,6 +36,9 @@ enum h1_state { H1_CLOSED, H1_IDLE, H1_MESSAGE, H1_LINGER };
 
 #define H1_LINGER_BYTES	(64u * 1024)
 #define H1_LINGER_US	2000000u
+/* CLIENT: more interim responses than this to one request are MALFORMED, for
+ * nothing slows them down. */
+#define H1_INTERIMS_MAX	32u
 /* A sink is full above this. */
 #define H1_HIGH_WATER	(256u * 1024)
 
@@ -85,6 +88,7 @@ struct h1_conn {
 	uint8_t peer_minor;		/* HTTP/1.<minor> of the peer's head */
 	uint8_t send_stalls;		/* looks in a row without progress */
 	uint8_t pending_why;		/* enum message_fault of the task */
+	uint8_t interims;		/* CLIENT: 1xx heads of this response */
 	bool peer_keep_alive : 1, keep_alive : 1, upgraded : 1,
 	     request_done : 1, response_done : 1, waiting_room : 1,
 	     /* A byte of the message that is read (or awaited) has come. */

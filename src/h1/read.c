@@ -247,6 +247,7 @@ static void begin_body(struct h1_conn *conn, const struct http_head *head)
 	bool more = true;
 
 	deadline_stop(&conn->read_deadline);
+	conn->late = false;
 	conn->peer_minor = head->minor;
 	conn->peer_keep_alive = head->keep_alive;
 	conn->read_state = H1_READ_BODY;
@@ -284,6 +285,7 @@ static bool read_head(struct h1_conn *conn)
 	struct http_head head;
 	struct block *block;
 	enum http_parse result;
+	bool interim;
 
 	if (in.n == 0)
 		return wait_head(conn, 0);
@@ -303,12 +305,16 @@ static bool read_head(struct h1_conn *conn)
 		return true;
 	}
 	conn->scanned = 0;
-	conn->late = false;
+	/* After an interim response the wait for the final one goes on. */
+	interim = conn->role == H1_CLIENT && head.status < 200 &&
+		  head.status != 101;
+	if (UNLIKELY(interim) && conn->interims++ == H1_INTERIMS_MAX) {
+		h1_source_abort(conn, MESSAGE_MALFORMED, HTTP_PARSE_BAD_LINE);
+		return true;
+	}
 	block = block_get(s->in);
 	stream_consume(s, head.head_bytes);
-	/* After an interim response the wait for the final one goes on. */
-	if (conn->role == H1_SERVER || head.status >= 200 ||
-	    head.status == 101)
+	if (LIKELY(!interim))
 		begin_body(conn, &head);
 	conn->source.events->on_head(conn->source.owner, &head, block);
 	block_put(block);

@@ -214,10 +214,32 @@ void upstream_local_close(struct upstream *u, struct loop *loop)
 static void server_failed(struct upstream_server *s, struct upstream *u,
 			  uint64_t now_us, int error)
 {
+	char buf[64];
+
 	s->avoid_until_us = now_us + DOWN_US;
 	if (!__atomic_exchange_n(&s->info->down, true, __ATOMIC_RELAXED))
-		log_warn("upstream_down", "upstream=%s server=%s errno=%d",
-			 u->name, s->info->name, -error);
+		log_warn("upstream_down", "upstream=%s server=%s error=\"%s\"",
+			 u->name, s->info->name,
+			 strerror_r(-error, buf, sizeof(buf)));
+}
+
+enum fault { FAULT_SERVER, FAULT_BUSY, FAULT_OURS };
+
+/* Whose fault is it that a connect could not even start? */
+static enum fault fault_of(int error)
+{
+	switch (error) {
+	case -EMFILE:
+	case -ENFILE:
+	case -ENOMEM:
+	case -ENOBUFS:
+		return FAULT_OURS;
+	case -EADDRNOTAVAIL:	/* no port left for this server */
+	case -EAGAIN:		/* Unix: its backlog is full */
+		return FAULT_BUSY;
+	default:
+		return FAULT_SERVER;
+	}
 }
 
 static void server_works(struct upstream_server *s, struct upstream *u)
@@ -307,8 +329,12 @@ static bool start_connect(struct upstream_lease *l,
 	error = h1_connect(&conn->h1, l->loop, &s->info->addr, &u->settings,
 			   &conn_events);
 	if (error) {
-		l->error = UPSTREAM_REFUSED;
-		server_failed(s, u, l->loop->now_us, error);
+		enum fault fault = fault_of(error);
+
+		l->error = fault == FAULT_OURS ? UPSTREAM_NO_MEMORY :
+						 UPSTREAM_REFUSED;
+		if (fault == FAULT_SERVER)
+			server_failed(s, u, l->loop->now_us, error);
 		conn_free(local, conn);
 		return false;
 	}

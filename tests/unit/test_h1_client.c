@@ -416,10 +416,26 @@ static void test_interim_timeout(void **state)
 			(void)!send(r->peer, "HTTP/1.1 102 P\r\n\r\n", 18,
 				    MSG_NOSIGNAL);
 		loop_turn(r->loop, 0);
-		usleep(1000);
+		usleep(4000);
 	}
 	assert_non_null(strstr(r->log, "head:102 abort:timeout"));
 	assert_true(sock_clock_us() - start < 1000000);
+}
+
+static void test_interim_flood(void **state)
+{
+	struct rig *r = *state;
+
+	send_request(r, "GET");
+	for (unsigned i = 0; i < H1_INTERIMS_MAX; i++)
+		rig_say(r, "HTTP/1.1 102 P\r\n\r\n");
+	rig_run(r);
+	assert_int_equal(r->n_heads, H1_INTERIMS_MAX);
+	assert_null(strstr(r->log, "abort"));
+	rig_say(r, "HTTP/1.1 102 P\r\n\r\n");
+	rig_run(r);
+	assert_int_equal(r->n_heads, H1_INTERIMS_MAX);
+	assert_non_null(strstr(r->log, "abort:malformed"));
 }
 
 static void test_body_timeout(void **state)
@@ -571,7 +587,7 @@ int main(void)
 		T(test_early_response), T(test_write_fails),
 		T(test_idle_eof), T(test_idle_garbage),
 		T(test_idle_holds_no_block), T(test_response_timeout),
-		T(test_interim_timeout), T(test_body_timeout),
+		T(test_interim_timeout), T(test_interim_flood), T(test_body_timeout),
 		T(test_next_in_end), T(test_close_inside),
 		T(test_pause_in_interim), T(test_upgrade), T(test_refused),
 	};
