@@ -25,7 +25,7 @@ struct net_addr {
 struct net_peer {
 	uint8_t family;		/* AF_INET, AF_INET6, AF_UNIX */
 	uint16_t port;		/* host order; 0 for AF_UNIX */
-	uint8_t ip[16];		/* AF_INET in the first 4; v4-mapped is AF_INET */
+	uint8_t ip[16];		/* AF_INET (also v4-mapped): the first 4 */
 };
 
 #define NET_ADDR_TEXT	128

@@ -49,7 +49,7 @@ void loop_turn(struct loop *loop, uint64_t max_wait_us);
 void loop_run(struct loop *loop);
 /* Any thread, and signal safe. */
 void loop_stop(struct loop *loop);
-/* CLOCK_MONOTONIC now, for stamping latencies; loop->now_us is the cheap one. */
+/* CLOCK_MONOTONIC now, to stamp latencies; loop->now_us is the cheap one. */
 uint64_t loop_clock_us(struct loop *loop);
 
 /* ---- interest in a descriptor ------------------------------------------ */

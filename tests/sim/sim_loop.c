@@ -55,7 +55,7 @@ void loop_free(struct loop *loop)
 	free(l);
 }
 
-/* ---- descriptors ---------------------------------------------------------- */
+/* ---- descriptors --------------------------------------------------------- */
 
 static bool start(struct loop *loop, struct watch *w, int fd, watch_fn *fn)
 {
@@ -152,7 +152,7 @@ static void run_ready(struct sim_loop *l, struct sim_world *w)
 	}
 }
 
-/* ---- deadlines ------------------------------------------------------------ */
+/* ---- deadlines ----------------------------------------------------------- */
 
 void deadline_start(struct loop *loop, struct deadline *d,
 		    uint64_t duration_us, deadline_fn *fn)
@@ -197,7 +197,7 @@ static void run_deadlines(struct sim_loop *l)
 	}
 }
 
-/* ---- posts ---------------------------------------------------------------- */
+/* ---- posts --------------------------------------------------------------- */
 
 void loop_post(struct loop *loop, struct post *p, post_fn *fn)
 {
@@ -225,7 +225,7 @@ static void run_posts(struct sim_loop *l)
 	}
 }
 
-/* ---- turns ---------------------------------------------------------------- */
+/* ---- turns --------------------------------------------------------------- */
 
 bool sim_loop_has_work(struct sim_loop *l)
 {

@@ -59,7 +59,7 @@ uint64_t net_latency(struct sim_world *w, bool unix_like)
 	return us;
 }
 
-/* ---- queues --------------------------------------------------------------- */
+/* ---- queues -------------------------------------------------------------- */
 
 static void queue_put(struct seg_queue *q, struct seg *s)
 {
@@ -96,7 +96,7 @@ static size_t end_space(const struct sim_end *to)
 	return used < to->capacity ? to->capacity - used : 0;
 }
 
-/* ---- edges ---------------------------------------------------------------- */
+/* ---- edges --------------------------------------------------------------- */
 
 static bool end_writable(const struct sim_end *e)
 {
@@ -180,7 +180,7 @@ static void choke(struct sim_end *e)
 	sim_after(e->world, 1 + net_below(e->world, 3000), on_unchoke, e);
 }
 
-/* ---- what is under way ---------------------------------------------------- */
+/* ---- what is under way --------------------------------------------------- */
 
 static void end_reset(struct sim_end *e)
 {
@@ -370,7 +370,7 @@ void end_close(struct sim_end *e, bool hard)
 		end_notify(e->other);
 }
 
-/* ---- listeners ------------------------------------------------------------ */
+/* ---- listeners ----------------------------------------------------------- */
 
 /* One of those that listen at address: the dice say which. */
 struct sim_end *listener_find(struct sim_world *w, const char *address)

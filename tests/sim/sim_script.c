@@ -12,7 +12,7 @@ static struct sim_end *end_of(const struct sim_peer *p)
 			    peer);
 }
 
-/* ---- what the network brings ---------------------------------------------- */
+/* ---- what the network brings --------------------------------------------- */
 
 static void script_failed(struct sim_end *e, int error)
 {
@@ -85,7 +85,7 @@ void script_push(struct sim_end *e)
 		end_send_fin(e);
 }
 
-/* ---- what a script does --------------------------------------------------- */
+/* ---- what a script does -------------------------------------------------- */
 
 void sim_peer_send(struct sim_peer *p, const void *data, size_t n)
 {
@@ -180,7 +180,7 @@ size_t sim_peer_unread(const struct sim_peer *p)
 	return n;
 }
 
-/* ---- connecting ----------------------------------------------------------- */
+/* ---- connecting ---------------------------------------------------------- */
 
 static void pair(struct sim_end *a, struct sim_end *b)
 {

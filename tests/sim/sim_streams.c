@@ -35,7 +35,7 @@ struct proxy {
 	struct relay *relays;
 };
 
-/* ---- the program's side --------------------------------------------------- */
+/* ---- the program's side -------------------------------------------------- */
 
 static void on_reap(struct task *t)
 {
@@ -155,7 +155,7 @@ static void on_listener(struct watch *w, unsigned what)
 	ASSERT(fd == -EAGAIN);
 }
 
-/* ---- the scripts ----------------------------------------------------------- */
+/* ---- the scripts --------------------------------------------------------- */
 
 struct client {
 	struct sim_peer *peer;
@@ -272,7 +272,7 @@ static const struct sim_peer_events server_events = {
 	.on_eof = server_eof,
 };
 
-/* ---- one run --------------------------------------------------------------- */
+/* ---- one run ------------------------------------------------------------- */
 
 static void proxy_start(struct proxy *p, const char *server)
 {

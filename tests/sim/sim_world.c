@@ -18,7 +18,7 @@ struct sim_world *sim_the(void)
 	return the_world;
 }
 
-/* ---- dice: xoshiro256**, seeded by splitmix64 ----------------------------- */
+/* ---- dice: xoshiro256**, seeded by splitmix64 ---------------------------- */
 
 static uint64_t splitmix(uint64_t *x)
 {
@@ -98,7 +98,7 @@ void sim_note(struct sim_world *w, uint64_t a, uint64_t b)
 	w->digest ^= w->digest >> 29;
 }
 
-/* ---- the order of things -------------------------------------------------- */
+/* ---- the order of things ------------------------------------------------- */
 
 static bool before(const struct sim_event *a, const struct sim_event *b)
 {
@@ -181,7 +181,7 @@ static bool run_event(struct sim_world *w)
 	return true;
 }
 
-/* ---- running -------------------------------------------------------------- */
+/* ---- running ------------------------------------------------------------- */
 
 /* All loops that have something to do have one turn each. */
 static bool turn_loops(struct sim_world *w)
@@ -251,7 +251,7 @@ bool sim_run(struct sim_world *w, uint64_t until_us)
 	return sim_run_until(w, until_us, NULL, NULL);
 }
 
-/* ---- the world ------------------------------------------------------------ */
+/* ---- the world ----------------------------------------------------------- */
 
 static uint32_t between(struct sim_world *w, uint32_t min, uint32_t max)
 {

@@ -71,7 +71,7 @@ bool sim_chance(struct sim_world *w, uint32_t per_1000);
 /* A line of the verbose run. */
 void sim_trace(struct sim_world *w, const char *fmt, ...) PRINTF(2, 3);
 
-/* ---- running -------------------------------------------------------------- */
+/* ---- running ------------------------------------------------------------- */
 
 /*
  * Turns all loops and moves time until `until_us`, or until nothing is left
@@ -89,7 +89,7 @@ uint64_t sim_after(struct sim_world *w, uint64_t delay_us,
 		   void (*fn)(void *arg), void *arg);
 void sim_cancel(struct sim_world *w, uint64_t id);
 
-/* ---- scripted peers ------------------------------------------------------- */
+/* ---- scripted peers ------------------------------------------------------ */
 
 /*
  * Called by sim_run(), never from inside a call of the script's or of the
