@@ -87,7 +87,8 @@ $(BUILD)/agentproxyd: $(MAIN) $(LIB_OBJ)
 # What agents need: the protocol and the bottom of the house.
 AGENT_OBJ := $(filter $(BUILD)/src/base/% $(BUILD)/src/wire/%,$(OBJ))
 
-$(BUILD)/agents/denylist: $(BUILD)/agents/denylist.o $(AGENT_OBJ)
+$(BUILD)/agents/denylist: $(BUILD)/agents/denylist.o $(BUILD)/agents/rules.o \
+		$(AGENT_OBJ)
 	$(LINK)
 
 $(BUILD)/scripted-agent: $(BUILD)/tests/scripted-agent/scripted-agent.o \

@@ -1,0 +1,49 @@
+/*
+ * The rules of the denylist agent: a file of lines, and what they match.
+ * See conf/denylist.rules for their form.
+ */
+#ifndef AGENTS_RULES_H
+#define AGENTS_RULES_H
+
+#include "wire/codec.h"
+
+#define RULES_MAX	1024u
+#define RULES_TEXT_MAX	256u		/* bytes of a name or a text, with NUL */
+
+struct rule;
+
+struct rules {
+	unsigned n;
+	struct rule *rule;
+	size_t longest;			/* of the body texts; 0: there are none */
+	/* The edits that go with an allow. */
+	struct header_op *request_ops, *response_ops;
+	unsigned n_request_ops, n_response_ops;
+};
+
+/* The end of what was seen of a body, for texts that lie over two chunks. */
+struct rules_tail {
+	char bytes[RULES_TEXT_MAX];
+	size_t n;
+};
+
+/* NULL: the file is bad, and standard error says FILE:LINE: why. */
+struct rules *rules_load(const char *path);
+void rules_free(struct rules *rules);
+
+/* What goes into the audit: "path:12", the kind and the line. */
+const char *rule_id(const struct rule *rule);
+
+/*
+ * The first rule that blocks this, or NULL. Memory for the matching comes from
+ * scratch; *failed: there was none, nothing is known.
+ */
+const struct rule *rules_match_head(const struct rules *rules,
+				    const struct event *ev,
+				    struct arena *scratch, bool *failed);
+/* The same for the next chunk of a body; tail is zeroed before the first. */
+const struct rule *rules_match_chunk(const struct rules *rules,
+				     struct rules_tail *tail, struct slice data,
+				     struct arena *scratch, bool *failed);
+
+#endif
