@@ -77,12 +77,12 @@ struct http_head {
 	uint8_t target_form;
 	uint8_t minor;			/* HTTP/1.<minor>: 0 or 1 */
 	uint8_t framing;		/* enum http_framing */
-	bool keep_alive;		/* what the sender wants, RFC 9112 9.3 */
+	bool keep_alive;		/* what the sender wants, 9112 9.3 */
 	bool expect_continue;
 	bool te_trailers;		/* TE lists trailers */
 	bool scheme_https;		/* absolute form with https */
-	bool has_content_length;	/* a Content-Length stood there, and is to
-					 * be said again: with HTTP_BODY_LENGTH,
+	bool has_content_length;	/* a Content-Length stood there, to be
+					 * said again: with HTTP_BODY_LENGTH,
 					 * and with HTTP_BODY_NONE in responses
 					 * to HEAD and in 304 */
 	uint64_t content_length;	/* with has_content_length, else 0 */

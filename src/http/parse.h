@@ -46,8 +46,8 @@ void http_settle_trailers(struct http_head *head);
  * length, first and last letter in lower case. */
 #define FIELD_SLOTS	128
 #define FIELD_HASH(n, first, last) \
-	((2u * (n) + 5u * (unsigned char)(first) + 8u * (unsigned char)(last)) & \
-	 (FIELD_SLOTS - 1))
+	((2u * (n) + 5u * (unsigned char)(first) + \
+	  8u * (unsigned char)(last)) & (FIELD_SLOTS - 1))
 
 struct http_field_slot {
 	char name[30];		/* in lower case, padded */

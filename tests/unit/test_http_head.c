@@ -202,6 +202,11 @@ static const struct row requests[] = {
 	ROW(BAD_FIELD, G(": b\r\n")),
 	ROW(BAD_FIELD, G("A\r\n")),
 	ROW(BAD_FIELD, G("A b: c\r\n")),
+	ROW(BAD_FIELD, G("A b: 0123456789abcdef\r\n")),
+	ROW(BAD_FIELD, G(": 0123456789abcdef\r\n")),
+	ROW(BAD_FIELD, G("Dat\x05: 0123456789abcdef\r\n")),
+	ROW(BAD_FIELD, G("set\rcookie: 0123456789abcdef\r\n")),
+	ROW(OK, G("a_b: 0123456789abcdef\r\n")),
 	ROW(BAD_FIELD, G("A\"b: c\r\n")),
 	ROW(BAD_FIELD, G("A\x80: c\r\n")),
 	ROW(BAD_FIELD, G("A\0b: c\r\n")),
@@ -219,7 +224,8 @@ static const struct row requests[] = {
 	ROW(BAD_FIELD, G("A: b\x7f" "c\r\n")),
 	ROW(BAD_FIELD, "GET / HTTP/1.1\r\n" H "\n"),
 	ROW(BAD_FIELD, "GET / HTTP/1.1\r\n" H "\rx"),
-	ROW(OK, G("A:b\r\nB:\r\nC: \r\nD: \t e\x80 \t f \t\r\n!#$%&'*+-.^_`|~: x\r\n")),
+	ROW(OK, G("A:b\r\nB:\r\nC: \r\nD: \t e\x80 \t f \t\r\n"
+		  "!#$%&'*+-.^_`|~: x\r\n")),
 	/* Syntax is told before meaning. */
 	ROW(BAD_FIELD, G("Host: twice\r\nA : b\r\n")),
 	/* Host. */
@@ -365,7 +371,7 @@ static void test_header_bytes(void **state)
 {
 	char text[3000];
 	struct parsed r;
-	int n = snprintf(text, sizeof(text), "GET / HTTP/1.1\r\nHost: h\r\nA: ");
+	int n = snprintf(text, sizeof(text), "GET / HTTP/1.1\r\n" H "A: ");
 
 	memset(text + n, 'x', sizeof(text) - (size_t)n);
 	memcpy(text + 2048 - 4, "\r\n\r\n", 4);
@@ -438,7 +444,8 @@ static void assert_names(const struct http_head *h, const char *names)
 
 	for (unsigned i = 0; i < h->n_fields; i++)
 		n += snprintf(text + n, sizeof(text) - (size_t)n, "%s%.*s",
-			      i ? " " : "", SLICE_FMT(field_name(&h->fields[i])));
+			      i ? " " : "",
+			      SLICE_FMT(field_name(&h->fields[i])));
 	assert_string_equal(text, names);
 }
 
@@ -472,13 +479,55 @@ static void test_request_facts(void **state)
 	assert_memory_equal(parsed.bytes + h->head_bytes - 4, "\r\n\r\n", 4);
 }
 
+/* Blanks and bytes of 0x80 and above, with enough behind them for a look at
+ * sixteen bytes at once, and without. */
+static void test_values(void **state)
+{
+	static const struct {
+		const char *line, *value;
+		unsigned flags;
+	} rows[] = {
+		{ "a: b\r\n", "b", FIELD_LINE },
+		{ "a: b \r\n", "b", 0 },
+		{ "a: b\t\r\n", "b", 0 },
+		{ "a:  b\r\n", "b", 0 },
+		{ "a: \tb\r\n", "b", 0 },
+		{ "a:\tb\r\n", "b", 0 },
+		{ "a:b\r\n", "b", 0 },
+		{ "a: b\tc\r\n", "b\tc", FIELD_LINE },
+		{ "a: \r\n", "", FIELD_LINE },
+		{ "a:\r\n", "", 0 },
+		{ "a:  \r\n", "", 0 },
+		{ "a: 0123456789abcdef \xff\r\n", "0123456789abcdef \xff",
+		  FIELD_LINE | FIELD_NON_ASCII },
+		{ "a: 0123456789abcdef\r\n", "0123456789abcdef", FIELD_LINE },
+	};
+	static const char *const tails[] = { "", "b: \xff\r\n",
+		"b: 0123456789abcdef0123456789abcdef\r\n" };
+
+	for (size_t i = 0; i < ARRAY_LEN(rows) * ARRAY_LEN(tails); i++) {
+		const char *line = rows[i % ARRAY_LEN(rows)].line;
+		const char *tail = tails[i / ARRAY_LEN(rows)];
+		const struct field *f;
+		char text[128];
+
+		snprintf(text, sizeof(text), "GET / HTTP/1.1\r\n" H "%s%s\r\n",
+			 line, tail);
+		f = &get(REQUEST, HTTP_GET, text)->fields[1];
+		assert_slice(field_value(f), rows[i % ARRAY_LEN(rows)].value);
+		assert_int_equal(f->flags, FIELD_LOWER |
+				 rows[i % ARRAY_LEN(rows)].flags);
+	}
+}
+
 static void test_connection(void **state)
 {
 	struct http_head *h;
 
 	assert_true(get(REQUEST, HTTP_GET, G(""))->keep_alive);
 	assert_false(get(REQUEST, HTTP_GET,
-			 G("Connection: x\r\nconnection:,CLOSE,\r\n"))->keep_alive);
+			 G("Connection: x\r\nconnection:,CLOSE,\r\n"))
+		     ->keep_alive);
 	assert_false(get(REQUEST, HTTP_GET,
 			 "GET / HTTP/1.0\r\n\r\n")->keep_alive);
 	assert_true(get(REQUEST, HTTP_GET, "GET / HTTP/1.0\r\n"
@@ -499,7 +548,8 @@ static void test_connection(void **state)
 	h = get(REQUEST, HTTP_GET,
 		G("Connection: via, X-Forwarded-For, x-forwarded-port, "
 		  "Forwarded, X-Request-Id, Cookie\r\nVia: a\r\n"
-		  "X-Forwarded-For: b\r\nX-Forwarded-Port: 1\r\nForwarded: c\r\n"
+		  "X-Forwarded-For: b\r\nX-Forwarded-Port: 1\r\n"
+		  "Forwarded: c\r\n"
 		  "X-Request-Id: d\r\nCookie: e\r\n"));
 	assert_names(h, "Host Via X-Forwarded-For X-Forwarded-Port Forwarded "
 		     "X-Request-Id");
@@ -621,6 +671,7 @@ int main(void)
 		cmocka_unit_test(test_header_bytes),
 		cmocka_unit_test(test_faults_are_told_at_once),
 		cmocka_unit_test(test_request_facts),
+		cmocka_unit_test(test_values),
 		cmocka_unit_test(test_connection),
 		cmocka_unit_test(test_target_forms),
 		cmocka_unit_test(test_expect),
