@@ -82,8 +82,9 @@ bool watch_start(struct loop *loop, struct watch *w, int fd, watch_fn *fn)
 	MUST_CHECK;
 /*
  * As watch_start(), but writability is told only while watch_want_write() is
- * on. For Unix sockets: theirs changes with every message that the peer takes,
- * and each change would wake us for nothing.
+ * on. A new connection is writable anyway, and a Unix socket's writability
+ * changes with every message that the peer takes: each would wake us for
+ * nothing.
  */
 bool watch_start_quiet(struct loop *loop, struct watch *w, int fd,
 		       watch_fn *fn) MUST_CHECK;

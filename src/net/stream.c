@@ -9,6 +9,10 @@
  * So a stream that goes quiet after one is looked at once more, after
  * CHECK_US (suspect).
  *
+ * Writability is asked for only once a send has not taken everything. It would
+ * wake us for each new connection, and on a Unix socket for each message that
+ * the peer takes.
+ *
  * After each callback the stream may be closed or even be another one: only
  * its flags are looked at then, and those of a new stream say that there is
  * nothing to do.
@@ -190,10 +194,12 @@ static size_t read_once(struct stream *s)
 		}
 		return (size_t)r;
 	}
-	if (r == -EAGAIN)
-		read_drained(s);
-	else
+	if (r != -EAGAIN)
 		read_ended(s, (int)r);
+	else if (s->want_write && !watch_want_write(&s->watch, true))
+		read_ended(s, -ENOMEM);
+	else
+		read_drained(s);
 	return 0;
 }
 
@@ -374,7 +380,7 @@ static void note_room(struct stream *s)
 		s->told_full = false;
 	if (s->backlog && empty) {
 		s->backlog = false;
-		if (!watch_want_write(&s->watch, false))
+		if (!s->keep_write && !watch_want_write(&s->watch, false))
 			write_failed(s, -ENOMEM);
 	}
 }
@@ -592,7 +598,10 @@ bool stream_open(struct stream *s, struct loop *loop, int fd,
 		 const struct stream_events *events)
 {
 	stream_init(s, loop, events);
-	if (!watch_start(loop, &s->watch, fd, on_watch)) {
+	/* A new connection is writable: no need to be woken to hear it. Who
+	 * has been full once is told of it from then on, for he may be again. */
+	s->keep_write = true;
+	if (!watch_start_quiet(loop, &s->watch, fd, on_watch)) {
 		sock_close(fd, false);
 		return false;
 	}

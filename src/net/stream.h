@@ -94,7 +94,7 @@ struct stream {
 	 * bytes; callbacks that are due. */
 	bool blocked : 1, suspect : 1, backlog : 1, hup_told : 1,
 	     owed_connect : 1, owed_read : 1, owed_room : 1,
-	     owed_write_error : 1;
+	     owed_write_error : 1, keep_write : 1;
 	struct deadline check;	/* a look at a stream that has gone quiet */
 	uint64_t last_send_us;	/* loop time of the last byte the socket took */
 	uint64_t bytes_in, bytes_out;
