@@ -14,8 +14,6 @@ enum {
 	READ_ESCAPED_SLASH	= 1 << 0,	/* %2f is a separator */
 	READ_BACKSLASH		= 1 << 1,	/* \ is a separator */
 	READ_ESCAPED_BACKSLASH	= 1 << 2,	/* %5c is one too */
-	READ_MERGE_FIRST	= 1 << 3,	/* // is / before dots count */
-	READ_MERGE_LAST		= 1 << 4,	/* // is / after that */
 };
 
 /* What a check of a path found. */
@@ -165,13 +163,14 @@ static size_t decode(const char *p, const char *end, unsigned how, char *out)
 	return (size_t)(o - out);
 }
 
-static size_t merge_slashes(char *s, size_t n)
+static size_t merge_slashes(const char *s, size_t n, char *out)
 {
 	size_t kept = 0;
 
-	for (size_t i = 0; i < n; i++)
-		if (s[i] != '/' || kept == 0 || s[kept - 1] != '/')
-			s[kept++] = s[i];
+	for (size_t i = 0; i < n; i++) {
+		out[kept] = s[i];
+		kept += i == 0 || s[i] != '/' || s[i - 1] != '/';
+	}
 	return kept;
 }
 
@@ -205,65 +204,77 @@ static size_t resolve_dots(char *s, size_t n)
 	return (size_t)(o - s);
 }
 
-static size_t read_path(struct slice path, unsigned how, char *out)
+/* Takes up a reading unless it is there already. */
+static void add_reading(struct slice path, struct slice r,
+			struct http_path *out)
 {
-	size_t n = decode(path.p, path.p + path.n, how, out);
-
-	if (how & READ_MERGE_FIRST)
-		n = merge_slashes(out, n);
-	n = resolve_dots(out, n);
-	if (how & READ_MERGE_LAST)
-		n = merge_slashes(out, n);
-	return n;
-}
-
-static enum http_path_result add_reading(struct slice path, unsigned how,
-					 struct arena *a, struct http_path *out)
-{
-	struct slice r;
-	char *copy = arena_alloc(a, path.n);
-
-	if (!copy)
-		return HTTP_PATH_NO_MEMORY;
-	r = slice_of(copy, read_path(path, how, copy));
 	if (slice_eq(r, path))
 		r = path;
 	for (unsigned i = 0; i < out->n; i++)
 		if (slice_eq(out->reading[i], r))
-			return HTTP_PATH_OK;
+			return;
 	ASSERT(out->n < HTTP_PATH_READINGS);
 	out->reading[out->n++] = r;
-	return HTTP_PATH_OK;
 }
 
 /*
- * All that servers make of the path. A separator that turns up may be next to
- * another, so merging is tried wherever there is more than one way to read.
+ * The readings of a path under one set of separators: // kept, merged before
+ * dot segments are resolved, merged after that. They differ only where there
+ * are two separators in a row.
  */
+static enum http_path_result add_readings(struct slice path, unsigned how,
+					  struct arena *a,
+					  struct http_path *out)
+{
+	char *kept = arena_alloc(a, path.n), *first, *last;
+	size_t n, n_first;
+
+	if (!kept)
+		return HTTP_PATH_NO_MEMORY;
+	n = decode(path.p, path.p + path.n, how, kept);
+	if (!memmem(kept, n, "//", 2)) {
+		n = resolve_dots(kept, n);
+		add_reading(path, slice_of(kept, n), out);
+		return HTTP_PATH_OK;
+	}
+	first = arena_alloc(a, n);
+	last = arena_alloc(a, n);
+	if (!first || !last)
+		return HTTP_PATH_NO_MEMORY;
+	n_first = merge_slashes(kept, n, first);
+	n_first = resolve_dots(first, n_first);
+	n = resolve_dots(kept, n);
+	add_reading(path, slice_of(kept, n), out);
+	add_reading(path, slice_of(first, n_first), out);
+	n = merge_slashes(kept, n, last);
+	add_reading(path, slice_of(last, n), out);
+	return HTTP_PATH_OK;
+}
+
+/* All that servers make of the path. */
 static enum http_path_result add_all_readings(struct slice path,
 					      const struct findings *f,
 					      struct arena *a,
 					      struct http_path *out)
 {
-	static const unsigned slashes[] = {
-		0, READ_MERGE_FIRST, READ_MERGE_LAST,
-	};
 	static const unsigned backslashes[] = {
 		0, READ_BACKSLASH, READ_BACKSLASH | READ_ESCAPED_BACKSLASH,
 	};
-	bool any_back = f->backslash || f->escaped_backslash;
-	bool any_sep = f->slashes || any_back || f->escaped_slash;
 
-	for (unsigned e = 0; e < (f->escaped_slash ? 2 : 1); e++) {
-		for (unsigned b = 0; b < (any_back ? 3 : 1); b++) {
-			for (unsigned m = 0; m < (any_sep ? 3 : 1); m++) {
-				unsigned how = (e ? READ_ESCAPED_SLASH : 0) |
-					       backslashes[b] | slashes[m];
-				enum http_path_result rc =
-					add_reading(path, how, a, out);
-				if (rc != HTTP_PATH_OK)
-					return rc;
-			}
+	for (unsigned e = 0; e < 2; e++) {
+		if (e && !f->escaped_slash)
+			break;
+		for (unsigned b = 0; b < ARRAY_LEN(backslashes); b++) {
+			unsigned how = (e ? READ_ESCAPED_SLASH : 0) |
+				       backslashes[b];
+			enum http_path_result rc;
+
+			if ((b == 1 && !f->backslash) ||
+			    (b == 2 && !f->escaped_backslash))
+				continue;
+			rc = add_readings(path, how, a, out);
+			if (rc != HTTP_PATH_OK)
+				return rc;
 		}
 	}
 	return HTTP_PATH_OK;
