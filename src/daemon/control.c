@@ -6,6 +6,7 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <event2/event.h>
@@ -133,12 +134,25 @@ static void on_signals(evutil_socket_t fd, short what, void *arg)
 		on_signal(arg, (int)info.ssi_signo);
 }
 
+/* liburcu's threads block all signals but its own, which is SIGUSR1: it comes
+ * to them, and is sent on to the control thread (whose id is the process's). */
+static void pass_on(int signal)
+{
+	int saved_errno = errno;
+
+	syscall(SYS_tgkill, getpid(), getpid(), signal);
+	errno = saved_errno;
+}
+
 /* They are blocked in every thread, for all are children of this one, and read
- * from a descriptor: no code of ours ever runs inside a signal handler. */
+ * from a descriptor. */
 static bool take_signals(struct control *c)
 {
+	struct sigaction usr1 = { .sa_handler = pass_on,
+				  .sa_flags = SA_RESTART };
 	sigset_t set;
 
+	sigaction(SIGUSR1, &usr1, NULL);
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
