@@ -796,11 +796,11 @@ static void connect_and_talk(const char *address)
 	end_fini(&e);
 }
 
-static char sock_path[64];
+static char sock_path[64], tcp[3][32];
 
 static void test_connect_tcp(void **state)
 {
-	connect_and_talk("127.0.0.1:39481");
+	connect_and_talk(tcp[0]);
 }
 
 static void test_connect_unix(void **state)
@@ -848,7 +848,7 @@ static void test_connect_refused(void **state)
 	struct net_addr a;
 	struct end e;
 
-	end_connect(&e, "127.0.0.1:39482", NULL);
+	end_connect(&e, tcp[1], NULL);
 	turns(&e, 3);
 	assert_int_equal(e.connects, 1);
 	assert_int_equal(e.connect_error, -ECONNREFUSED);
@@ -904,7 +904,7 @@ static void test_tcp_reset(void **state)
 	struct end e;
 	int lfd;
 
-	end_connect(&e, "127.0.0.1:39483", &lfd);
+	end_connect(&e, tcp[2], &lfd);
 	turns(&e, 2);
 	e.peer = sock_accept(lfd, &peer);
 	peer_write(&e, "last");
@@ -956,7 +956,11 @@ int main(void)
 		cmocka_unit_test(test_tcp_reset),
 	};
 
-	snprintf(sock_path, sizeof(sock_path), "/tmp/test-stream-%d.sock",
+	/* Several runs may go on at once. */
+	snprintf(sock_path, sizeof(sock_path), P_tmpdir "/test-stream-%d.sock",
 		 (int)getpid());
+	for (int i = 0; i < 3; i++)
+		snprintf(tcp[i], sizeof(tcp[i]), "127.0.0.1:%d",
+			 10000 + (int)getpid() % 6000 * 3 + i);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
