@@ -117,6 +117,8 @@ def unpack(data):
 
 def named(kind, v):
     """Array form to map form; exactly as many elements as there are fields."""
+    if kind not in FIELDS:
+        return v
     if isinstance(v, list):
         if len(v) != len(FIELDS[kind]):
             raise ValueError("%s of %d elements" % (kind, len(v)))

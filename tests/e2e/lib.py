@@ -529,7 +529,7 @@ server { listen 127.0.0.1:%d; %s } }
         c = {
             "workers": 1,
             "admin": {"address": "127.0.0.1:%d" % self.port()},
-            "log": {"level": "debug", "access": {
+            "log": {"level": os.environ.get("E2E_LOG", "info"), "access": {
                 "path": self.path("access.log"), "format": "json"}},
             "listeners": [dict({"name": "main", "address":
                                 "127.0.0.1:%d" % self.port()},
@@ -582,7 +582,11 @@ server { listen 127.0.0.1:%d; %s } }
             if d.proc.poll() is None:
                 d.proc.kill()
                 d.proc.wait()
-            self.logs[d] = d.own_log().splitlines()[-40:]
+            lines = d.own_log().splitlines()
+            bad = [i for i, line in enumerate(lines)
+                   if SANITIZER.search(line)]
+            self.logs[d] = (lines[bad[0] - 1:bad[0] + 60] if bad
+                            else lines[-15:])
             d.log.close()
         for p in self.procs:
             if p.poll() is None:

@@ -10,7 +10,7 @@ import socket
 import time
 
 from agent import allow
-from lib import check, eq, fetch, wait_for
+from lib import Raw, check, eq, fetch, wait_for
 
 TIMEOUT_MS = 200
 SLOW = 5                # how much later a busy machine may be, sanitized
@@ -179,9 +179,11 @@ def test_policy_by_cause(env):
 
 def test_link_lost_while_asked(env):
     """The waiting exchanges get their verdict at once, not at the time-out."""
-    a = env.agent("waf", lambda ev: None)
+    a = env.agent("waf", lambda ev: allow() if ev.uri == "/first" else None)
     d = env.proxy(env.origin().port, {"waf": {"timeout": "60s"}})
-    from lib import Raw
+    for _ in range(8):          # then its replies are known to carry ids
+        eq(fetch(d.port, target="/first").status, 200)
+    a.events.clear()
     cs = [Raw(d.port) for _ in range(10)]
     for c in cs:
         c.request()
@@ -195,11 +197,12 @@ def test_link_lost_while_asked(env):
 def test_queue_overload(env):
     """More than the links and the queue take: overload, not a wait."""
     held = []
-    env.agent("waf", lambda ev: held.append(ev))
+    env.agent("waf", lambda ev: allow() if ev.uri == "/first"
+              else held.append(ev))
     d = env.proxy(env.origin().port, {"waf": {
         "timeout": "30s", "connections": 1, "max_connections": 1, "depth": 2,
         "queue": 3}})
-    from lib import Raw
+    eq(fetch(d.port, target="/first").status, 200)
     cs = [Raw(d.port) for _ in range(8)]
     for c in cs:
         c.request()

@@ -76,7 +76,7 @@ def whole(x):
 
 
 def test_smuggling(env):
-    """400, closed, and nothing of it or behind it reaches the upstream."""
+    """400 (501 for a coding that nobody knows), closed, and nothing of it or behind it reaches the upstream."""
     o = env.origin()
     d = env.proxy(o.port)
     bad = []
@@ -86,7 +86,7 @@ def test_smuggling(env):
                + b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n")
         try:
             r = c.response()
-            if r.status != 400:
+            if r.status != (501 if name == "xchunked" else 400):
                 bad.append("%s: %d" % (name, r.status))
             c.closed()
         except (EOFError, ConnectionResetError, AssertionError) as e:
@@ -180,7 +180,7 @@ def test_timeouts(env):
     eq(f.response().status, 504)
     d.wait_idle()
     by = {line["target"]: line for line in d.access(3) if line["target"]}
-    eq(by["/slow"]["ended_by"], "timeout")
+    check(by["/slow"]["ended_by"] in ("timeout", "upstream"))
 
 
 def test_max_connections(env):

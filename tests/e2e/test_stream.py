@@ -93,9 +93,10 @@ def test_stream_both_at_once(env):
     c = Raw(d.port)
     c.send("POST /stream HTTP/1.1\r\nHost: a\r\n"
            "Transfer-Encoding: chunked\r\n\r\n")
-    eq(c.head().status, 200)
     for i in range(40):
         c.send(b"4\r\n%04d\r\n" % i)
+        if i == 0:      # a head waits for the verdict on the first chunk
+            eq(c.head().status, 200)
         eq(c.chunk(), b"%04d" % i)
     c.send("0\r\n\r\n")
     eq(c.chunk(), b"")
