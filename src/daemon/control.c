@@ -41,8 +41,6 @@ static void fill_view(void *arg, struct admin_view *v)
 			.reloads_ok = c->reloads_ok,
 			.reloads_refused = c->reloads_refused,
 			.config_snapshots_live = c->snapshots_live,
-			.held_bytes = __atomic_load_n(&c->shared.held_bytes,
-						      __ATOMIC_RELAXED),
 		},
 	};
 }
@@ -77,11 +75,20 @@ static void drain(struct control *c)
 	c->state = CONTROL_DRAINING;
 	notify_stopping();
 	log_info("drain", "timeout_ms=%" PRIu64, us / 1000);
-	c->drains_left = c->n_threads;
+	c->deaf_left = c->drains_left = c->n_threads;
 	for (unsigned w = 0; w < c->n_threads; w++)
 		worker_thread_drain(&c->threads[w]);
 	if (event_add(c->deadline, &tv) < 0)
 		stop(c, "memory");
+}
+
+/* New clients shall be refused, not left to wait for nobody. */
+void control_on_deaf(struct letter *l)
+{
+	struct worker_thread *t = container_of(l, struct worker_thread, deaf);
+
+	if (--t->control->deaf_left == 0)
+		sockets_fini(&t->control->sockets);
 }
 
 void control_on_drained(struct letter *l)

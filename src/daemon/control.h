@@ -64,7 +64,7 @@ struct control {
 	struct shared shared;
 	struct worker_thread *threads;
 	unsigned n_threads;			/* that run */
-	unsigned starts_left, drains_left;
+	unsigned starts_left, deaf_left, drains_left;
 };
 
 /*
@@ -73,8 +73,9 @@ struct control {
  */
 int control_run(struct config *config, const char *file);
 
-/* Letters of workers: it runs; it has no client left. */
+/* Letters of workers: it runs; it listens no more; it has no client left. */
 void control_on_started(struct letter *l);
+void control_on_deaf(struct letter *l);
 void control_on_drained(struct letter *l);
 
 /* ---- reload.c ----------------------------------------------------------------- */

@@ -59,6 +59,7 @@ static void on_drain(struct loop *loop, struct post *p)
 		container_of(p, struct worker_thread, drain_post);
 
 	worker_drain(&t->worker);
+	inbox_send(inbox_of(t), &t->deaf, control_on_deaf);
 }
 
 static void on_stop(struct loop *loop, struct post *p)

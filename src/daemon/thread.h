@@ -42,7 +42,7 @@ struct worker_thread {
 	const struct switch_order *order;
 	struct post switch_post, drain_post, stop_post;
 	/* The worker's before it is sent, the control thread's after. */
-	struct letter started, switched, drained;
+	struct letter started, switched, deaf, drained;
 	bool listen_failed;
 };
 
@@ -53,7 +53,8 @@ bool worker_thread_start(struct worker_thread *t,
 /* `switched` follows. */
 void worker_thread_switch(struct worker_thread *t,
 			  const struct switch_order *order);
-/* `drained` follows once no client is left. */
+/* `deaf` follows at once: it listens no more; `drained` once no client is
+ * left. */
 void worker_thread_drain(struct worker_thread *t);
 /* Ends what is left, at once, then the thread. */
 void worker_thread_stop(struct worker_thread *t);
