@@ -13,6 +13,7 @@ static void on_reap(struct task *t)
 	struct worker_listener *l = c->listener;
 
 	mem_free(c);
+	l->n_clients--;
 	worker_listener_put(l);
 	worker_check_drained(w);
 }
@@ -23,7 +24,6 @@ static void client_free(struct client *c)
 	ASSERT(!c->exchange);
 	cds_list_del(&c->node);
 	c->worker->n_clients--;
-	c->listener->n_clients--;
 	counter_dec(&c->listener->metrics->connections);
 	loop_defer_reap(c->worker->loop, &c->reap, on_reap);
 }

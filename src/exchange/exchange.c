@@ -277,7 +277,7 @@ static void on_upstream_ready(struct upstream_lease *l,
 		flow_pump(&ex->request);
 		return;
 	case UPSTREAM_TIMEOUT:
-		answer_error(ex, 504, ENDED_UPSTREAM, "connect_timeout");
+		answer_error(ex, 504, ENDED_TIMEOUT, "connect_timeout");
 		return;
 	case UPSTREAM_NO_MEMORY:
 		exchange_no_memory(ex);
@@ -370,7 +370,7 @@ static void response_aborted(struct exchange *ex, enum message_fault why)
 		return;
 	case MESSAGE_TIMEOUT:
 		upstream_report(&ex->lease, UPSTREAM_RESPONSE_TIMEOUT);
-		answer_error(ex, 504, ENDED_UPSTREAM, "upstream_timeout");
+		answer_error(ex, 504, ENDED_TIMEOUT, "upstream_timeout");
 		return;
 	case MESSAGE_NO_MEMORY:
 		exchange_no_memory(ex);

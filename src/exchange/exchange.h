@@ -195,6 +195,8 @@ struct flow {
 	struct deadline chunk_deadline;
 	struct task pump_task;
 	uint64_t accounted;		/* taken from the budget of held bytes */
+	/* The agent that has what is accounted shown as held for it. */
+	struct agent_metrics *held_for;
 };
 
 /* ---- the exchange ----------------------------------------------------------- */
@@ -308,6 +310,8 @@ void stages_pump(struct flow *f);
 bool stages_hold(const struct flow *f);
 /* Does a stage want what has come in pieces kept until the end? */
 bool stages_keep(const struct flow *f);
+/* Has a stage in hold or buffer kept all of it until the end? */
+bool stages_whole(const struct flow *f);
 size_t stages_bytes(const struct flow *f);
 /* Is the first stage full? Then the source is paused. */
 bool stages_full(const struct flow *f);

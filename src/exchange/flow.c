@@ -183,13 +183,14 @@ void flow_take_end(struct flow *f, const struct http_head *trailers)
 
 /* ---- to the sink ---------------------------------------------------------------- */
 
-/* May some stage still change the length after the head has gone? */
+/* May some stage change the length of what streams? The config says so, not
+ * what happens to be known when the head goes: framing is the same each time. */
 static bool may_change_length(const struct flow *f)
 {
 	for (unsigned i = 0; i < f->n_stages; i++) {
 		const struct stage *st = &f->stages[i];
 
-		if (!st->out && !st->ended && st->mode == BODY_STREAM &&
+		if (!st->out && st->mode == BODY_STREAM && !stages_whole(f) &&
 		    (st->party->agent_config->may_mutate &
 		     f->kind->mutate_bit))
 			return true;

@@ -38,7 +38,10 @@ static void trim_lease(struct worker *w, uint64_t keep)
 bool held_account(struct flow *f, uint64_t n)
 {
 	struct worker *w = f->ex->worker;
+	uint64_t change = n - f->accounted;
 
+	if (change == 0)
+		return true;
 	if (n > f->accounted) {
 		uint64_t more = n - f->accounted;
 
@@ -52,6 +55,9 @@ bool held_account(struct flow *f, uint64_t n)
 			trim_lease(w, HELD_LEASE);
 	}
 	f->accounted = n;
+	counter_add(&w->metrics->held_bytes, change);
+	if (f->held_for)
+		counter_add(&f->held_for->held_bytes, change);
 	return true;
 }
 

@@ -46,6 +46,8 @@ bool stages_init(struct flow *f)
 		st->mode = f->kind->side == SIDE_REQUEST ?
 			p->config->request_body : p->config->response_body;
 		outq_init(&st->in, pool);
+		if (keeps(st) && !f->held_for)
+			f->held_for = p->metrics;
 		n++;
 	}
 	f->n_stages = n;
@@ -100,6 +102,15 @@ bool stages_keep(const struct flow *f)
 			return true;
 	}
 	return false;
+}
+
+bool stages_whole(const struct flow *f)
+{
+	bool kept = false;
+
+	for (unsigned i = 0; i < f->n_stages; i++)
+		kept |= keeps(&f->stages[i]) && !f->stages[i].out;
+	return kept && f->ended;
 }
 
 bool stages_hold(const struct flow *f)

@@ -38,6 +38,7 @@ struct worker_metrics {
 	/* By enum metrics_bad. */
 	struct counter bad_requests[METRICS_BAD_REASONS];
 	struct counter request_bytes, response_bytes;	/* bodies */
+	struct counter held_bytes;			/* gauge */
 	struct histogram request_us;
 	struct histogram loop_lag_us;
 	struct counter access_lost;	/* log lines that could not be written */
@@ -150,7 +151,6 @@ struct metrics_process {
 	uint64_t config_generation;
 	uint64_t reloads_ok, reloads_refused;
 	uint64_t config_snapshots_live;
-	uint64_t held_bytes;
 };
 
 /* All metrics of interface.md in Prometheus' text format. */
