@@ -59,10 +59,15 @@ static bool move(struct stream *from, struct stream *to, uint64_t *count)
 	return true;
 }
 
+/* Both have ended: over, once what is left has been sent. What the socket does
+ * not take now is followed by on_room. */
 static void check_over(struct tunnel *t)
 {
-	if (t->client_ended && t->upstream_ended &&
-	    outq_empty(&t->client->out) && outq_empty(&t->upstream->out))
+	if (!t->client_ended || !t->upstream_ended)
+		return;
+	stream_flush_now(t->client);
+	stream_flush_now(t->upstream);
+	if (outq_empty(&t->client->out) && outq_empty(&t->upstream->out))
 		exchange_end(t->ex, ENDED_DONE, "");
 }
 
