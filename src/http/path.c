@@ -20,7 +20,7 @@ enum {
 struct findings {
 	bool bad;		/* %00 or a broken escape */
 	bool differs;		/* reading 0 is not the path as it stands */
-	bool slashes;		/* // or what could become one */
+	bool slashes;		/* // */
 	bool escaped_slash, backslash, escaped_backslash;
 };
 
