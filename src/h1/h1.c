@@ -39,7 +39,7 @@ static void reset_pair(struct h1_conn *conn)
 	conn->peer_minor = 1;
 	conn->scanned = 0;
 	conn->interims = 0;
-	conn->keep_alive = !conn->draining;
+	conn->keep_alive = true;
 	conn->peer_keep_alive = false;
 	conn->request_done = conn->response_done = false;
 	conn->waiting_room = conn->got_bytes = false;
@@ -203,7 +203,6 @@ void h1_linger_read(struct h1_conn *conn)
 
 void h1_drain(struct h1_conn *conn)
 {
-	conn->draining = true;
 	conn->keep_alive = false;
 	if (conn->state != H1_IDLE)
 		return;

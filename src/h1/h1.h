@@ -94,7 +94,7 @@ struct h1_conn {
 	     /* A byte of the message that is read (or awaited) has come. */
 	     got_bytes : 1,
 	     /* Private. */
-	     source_paused : 1, late : 1, draining : 1, aborted : 1,
+	     source_paused : 1, late : 1, aborted : 1,
 	     read_pending : 1, fail_pending : 1, flush_pending : 1,
 	     close_pending : 1, abort_pending : 1;
 };

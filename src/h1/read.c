@@ -272,8 +272,6 @@ static void begin_body(struct h1_conn *conn, const struct http_head *head)
 		conn->upgraded = true;
 	if (more)
 		stream_big_reads(s, true);
-	else if (conn->role == H1_SERVER)
-		stream_pause(s);
 }
 
 static bool read_head(struct h1_conn *conn)

@@ -338,6 +338,25 @@ static void test_write_fails(void **state)
 	free(big);
 }
 
+/* ... but not waited for without end. */
+static void test_write_fails_no_answer(void **state)
+{
+	struct rig *r = *state;
+	struct http_head h = request("POST");
+
+	r->settings.head_us = 50000;
+	h.framing = HTTP_BODY_CHUNKED;
+	h1_begin_request(&r->conn, HTTP_POST);
+	put_head(r, &h);
+	rig_run(r);
+	shutdown(r->peer, SHUT_RD);
+	put_text(r, "abc");
+	rig_run(r);
+	assert_log(r, "fail:reset ");
+	rig_wait(r, "abort");
+	assert_log(r, "fail:reset abort:timeout ");
+}
+
 /* ---- idle ------------------------------------------------------------------------ */
 
 static void test_idle_eof(void **state)
@@ -545,7 +564,10 @@ static void test_upgrade(void **state)
 	assert_wire(r, "GET /a?b HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
 		       "Connection: upgrade\r\n\r\n");
 	rig_say(r, "HTTP/1.1 101 Yes\r\nConnection: upgrade\r\n"
-		   "Upgrade: websocket\r\n\r\nhello");
+		   "Upgrade: websocket\r\n\r\n");
+	rig_run(r);
+	assert_false(h1_reusable(&r->conn));
+	rig_say(r, "hello");
 	rig_run(r);
 	assert_log(r, "flushed head:101  end ");
 	assert_false(h1_reusable(&r->conn));
@@ -585,6 +607,7 @@ int main(void)
 		T(test_eof_with_answer), T(test_eof_before_head),
 		T(test_eof_in_head), T(test_eof_in_body), T(test_malformed),
 		T(test_early_response), T(test_write_fails),
+		T(test_write_fails_no_answer),
 		T(test_idle_eof), T(test_idle_garbage),
 		T(test_idle_holds_no_block), T(test_response_timeout),
 		T(test_interim_timeout), T(test_interim_flood), T(test_body_timeout),

@@ -413,6 +413,20 @@ static void test_pause_in_head(void **state)
 	assert_wire(r, OK_KEPT OK_KEPT);
 }
 
+/* Whatever else is due in the same turn, on_flushed comes. */
+static void test_resume_and_end(void **state)
+{
+	struct rig *r = *state;
+
+	r->in_head = pause_in_head;
+	rig_say(r, "GET /a HTTP/1.1\r\nHost: x\r\n\r\n");
+	rig_run(r);
+	r->conn.source.ops->resume(&r->conn.source);
+	answer_ok(r);
+	rig_run(r);
+	assert_log(r, "begin head:/a  end flushed ");
+}
+
 static void test_sink_full(void **state)
 {
 	struct rig *r = *state;
@@ -490,7 +504,6 @@ static void test_http10(void **state)
 	struct rig *r = *state;
 	struct http_head h = response(200);
 
-	r->in_flushed = go_on;
 	ask(r, "GET /a HTTP/1.0\r\n\r\n");
 	h.framing = HTTP_BODY_CHUNKED;
 	put_head(r, &h);
@@ -499,7 +512,10 @@ static void test_http10(void **state)
 	rig_run(r);
 	assert_wire(r, "HTTP/1.1 200 OK\r\nDate: now\r\n"
 		       "Connection: close\r\n\r\nabc");
+	/* The end is said at once, not when the exchange is over. */
 	assert_true(r->wire_eof);
+	h1_next(&r->conn);
+	assert_int_equal(r->conn.state, H1_LINGER);
 }
 
 static void test_http10_keep_alive(void **state)
@@ -588,18 +604,20 @@ static void test_field_lines(void **state)
 		  .value_len = 6, .flags = FIELD_LINE },
 		{ .name = lines, .name_len = 1, .value = lines + 3,
 		  .value_len = 1, .flags = FIELD_LINE },
+		{ .name = lines, .name_len = 1, .value = lines + 3,
+		  .value_len = 1, .flags = FIELD_LINE },
 	};
 	struct rig *r = *state;
 	struct http_head h = response(204);
 
 	ask(r, "GET /a HTTP/1.1\r\nHost: x\r\n\r\n");
 	h.fields = f;
-	h.n_fields = 5;
+	h.n_fields = 6;
 	put_head(r, &h);
 	put_end(r);
 	rig_run(r);
 	assert_wire(r, "HTTP/1.1 204 No Content\r\nA: 1\r\nBb: 22\r\nC: 3\r\n"
-		       "D: edited\r\nA: 1\r\n\r\n");
+		       "D: edited\r\nA: 1\r\nA: 1\r\n\r\n");
 }
 
 static void test_continue(void **state)
@@ -674,7 +692,7 @@ static void test_answer_unread_body(void **state)
 
 	r->in_head = answer_and_pause;
 	r->in_flushed = go_on;
-	ask(r, "POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc"
+	ask(r, "POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\n(;)"
 	       "GET /b HTTP/1.1\r\nHost: x\r\n\r\n");
 	assert_log(r, "begin head:/a flushed begin head:/b flushed ");
 	assert_wire(r, OK_KEPT OK_KEPT);
@@ -805,14 +823,43 @@ static void test_head_timeout(void **state)
 	assert_memory_equal(r->wire, "HTTP/1.1 408 ", 13);
 }
 
+/* What is in the socket when the time is over is looked at, and that is all. */
+static void test_head_timeout_late(void **state)
+{
+	struct rig *r = *state;
+
+	rig_say(r, "GET /a HTTP/1.1\r\n");
+	rig_run(r);
+	rig_say(r, "Host: x\r\n");
+	deadline_stop(&r->conn.read_deadline);
+	r->conn.read_deadline.fn(&r->conn.read_deadline);
+	assert_log(r, "begin ");
+	rig_run(r);
+	assert_log(r, "begin abort:timeout ");
+}
+
+static void test_head_just_in_time(void **state)
+{
+	struct rig *r = *state;
+
+	rig_say(r, "GET /a HTTP/1.1\r\n");
+	rig_run(r);
+	rig_say(r, "Host: x\r\n\r\n");
+	deadline_stop(&r->conn.read_deadline);
+	r->conn.read_deadline.fn(&r->conn.read_deadline);
+	rig_run(r);
+	assert_log(r, "begin head:/a  end ");
+}
+
 static void test_body_timeout(void **state)
 {
 	struct rig *r = *state;
 
 	r->settings.body_us = 30000;
-	r->in_head = pause_in_head;
 	rig_say(r, "POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n");
 	rig_wait(r, "head");
+	assert_true(deadline_running(&r->conn.read_deadline));
+	pause_source(r);
 	/* While we don't read it is not the peer's fault. */
 	for (int i = 0; i < 10; i++)
 		loop_turn(r->loop, 10000);
@@ -870,6 +917,24 @@ static void test_drain_busy(void **state)
 	rig_run(r);
 	assert_wire(r, OK_CLOSE);
 	assert_true(r->wire_eof);
+}
+
+/* A closed connection leaves nothing in the loop: its memory may go. */
+static void test_close_leaves_nothing(void **state)
+{
+	struct rig *r = *state;
+
+	r->in_head = pause_in_head;
+	rig_say(r, "GET /a HTTP/1.1\r\nHost: x\r\n\r\n");
+	rig_run(r);
+	r->conn.source.ops->resume(&r->conn.source);
+	answer_ok(r);
+	h1_close(&r->conn, false);
+	assert_false(list_linked(&r->conn.task.node));
+	assert_false(deadline_running(&r->conn.read_deadline));
+	assert_false(deadline_running(&r->conn.send_deadline));
+	rig_run(r);
+	assert_log(r, "begin head:/a ");
 }
 
 static void close_conn(struct rig *r)
@@ -1029,6 +1094,8 @@ int main(void)
 		T_TCP(test_abort_close), T_TCP(test_abort_length),
 		T(test_short_end), T(test_abort_no_head),
 		T(test_idle_timeout), T(test_head_timeout),
+		T(test_head_timeout_late), T(test_head_just_in_time),
+		T(test_resume_and_end), T(test_close_leaves_nothing),
 		T(test_body_timeout), T(test_send_timeout),
 		T(test_drain_idle), T(test_drain_busy), T(test_close_inside),
 		T(test_upgrade), T(test_no_memory), T(test_size),

@@ -539,6 +539,21 @@ static void test_least_connections(void **state)
 	fail();
 }
 
+static void test_least_weights(void **state)
+{
+	struct bench *b = *state;
+	unsigned count[SERVERS];
+
+	b->config.balance = BALANCE_LEAST_CONNECTIONS;
+	b->servers[0].weight = 5;
+	b->servers[1].weight = 2;
+	open_group(b, 3);
+	spread(b, 16, count);
+	assert_int_equal(count[0], 10);
+	assert_int_equal(count[1], 4);
+	assert_int_equal(count[2], 2);
+}
+
 /* Idle ones count for nobody: ties go round. */
 static void test_least_ties(void **state)
 {
@@ -597,12 +612,41 @@ static void test_withdraw(void **state)
 	for (int i = 0; i < 5; i++)
 		loop_turn(b->loop, 1000);
 	assert_int_equal(u->ready, 0);
-	/* Also when it is only to be told that it failed. */
-	stop_server(b, 0);
+}
+
+/* A Unix socket fails at once. */
+static void test_withdraw_failed(void **state)
+{
+	struct bench *b = *state;
+	struct user *u = &b->user[0];
+	struct net_addr *a = &b->servers[0].address.addr;
+
+	assert_true(net_addr_parse(SLICE("unix:/nowhere/at/all"), a));
+	open_group(b, 1);
+	assert_false(acquire(u));
+	assert_int_equal(u->ready, 0);
+	wait_ready(u);
+	assert_int_equal(u->error, UPSTREAM_REFUSED);
 	assert_false(acquire(u));
 	upstream_release(&u->lease, false);
 	loop_turn(b->loop, 0);
 	assert_int_equal(u->ready, 0);
+}
+
+/* The group may be gone before the end of the turn. */
+static void test_gone_before_reap(void **state)
+{
+	struct bench *b = *state;
+	struct user *u = &b->user[0];
+
+	open_group(b, 1);
+	assert_false(acquire(u));
+	wait_ready(u);
+	upstream_release(&u->lease, false);
+	upstream_local_close(b->u, b->loop);
+	upstream_put(b->u);
+	loop_turn(b->loop, 0);
+	open_group(b, 1);
 }
 
 static void test_local_close(void **state)
@@ -782,6 +826,8 @@ int main(void)
 		T(test_all_refuse), T(test_connect_timeout),
 		T(test_round_robin), T(test_least_connections),
 		T(test_least_ties), T(test_hash), T(test_withdraw),
+		T(test_withdraw_failed), T(test_gone_before_reap),
+		T(test_least_weights),
 		T(test_local_close), T(test_orphan), T(test_sweep),
 		T(test_no_memory), T(test_new_no_memory),
 		T(test_same_and_json), T(test_error_names),
