@@ -91,8 +91,10 @@ $(BUILD)/agents/denylist: $(BUILD)/agents/denylist.o $(BUILD)/agents/rules.o \
 		$(AGENT_OBJ)
 	$(LINK)
 
-$(BUILD)/scripted-agent: $(BUILD)/tests/scripted-agent/scripted-agent.o \
-		$(AGENT_OBJ)
+SCRIPTED_OBJ := $(patsubst %.c,$(BUILD)/%.o,\
+		$(sort $(wildcard tests/scripted-agent/*.c)))
+
+$(BUILD)/scripted-agent: $(SCRIPTED_OBJ) $(AGENT_OBJ)
 	$(LINK)
 
 $(BUILD)/%.o: %.c Makefile
@@ -224,6 +226,7 @@ ETC	:= $(DESTDIR)/etc/agentproxyd
 UNITDIR	:= $(DESTDIR)$(PREFIX)/lib/systemd/system
 CONF	:= $(wildcard conf/*)
 UNITS	:= $(wildcard systemd/*.service systemd/*.socket systemd/*.target)
+SYSUSERS := $(DESTDIR)$(PREFIX)/lib/sysusers.d
 
 install: all
 	install -d $(SBIN) $(LIBEXEC) $(MAN8) $(ETC) $(UNITDIR)
@@ -233,11 +236,13 @@ install: all
 	for f in $(CONF); do \
 		[ -e $(ETC)/$${f##*/} ] || install -m 644 $$f $(ETC)/; done
 	$(if $(UNITS),install -m 644 $(UNITS) $(UNITDIR)/)
+	install -D -m 644 systemd/agentproxyd.sysusers \
+		$(SYSUSERS)/agentproxyd.conf
 
 # The configuration stays.
 uninstall:
 	rm -f $(SBIN)/agentproxyd $(LIBEXEC)/denylist $(MAN8)/agentproxyd.8 \
-		$(UNITS:systemd/%=$(UNITDIR)/%)
+		$(SYSUSERS)/agentproxyd.conf $(UNITS:systemd/%=$(UNITDIR)/%)
 
 dist:
 	@mkdir -p build

@@ -167,6 +167,7 @@ class Event:
     def __init__(self, agent, link, kind, payload):
         self.agent, self.link, self.kind = agent, link, kind
         self.payload = payload
+        self.uri = self.method = None
         if kind == "request_head":
             self.meta = payload["metadata"]
             self.id = self.meta["correlation_id"]

@@ -530,7 +530,8 @@ def test_pipelined_links(env):
 
 @both_encodings
 def test_client_gone_cancels(env):
-    a, o, d = setup(env, lambda ev: None if ev.uri == "/" else allow())
+    a, o, d = setup(env, lambda ev: None if ev.uri == "/" else allow(),
+                    {"connections": 1})
     eq(fetch(d.port, target="/first").status, 200)
     o.seen.clear()
     c = Raw(d.port)

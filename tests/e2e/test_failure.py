@@ -180,9 +180,10 @@ def test_policy_by_cause(env):
 def test_link_lost_while_asked(env):
     """The waiting exchanges get their verdict at once, not at the time-out."""
     a = env.agent("waf", lambda ev: allow() if ev.uri == "/first" else None)
-    d = env.proxy(env.origin().port, {"waf": {"timeout": "60s"}})
-    for _ in range(8):          # then its replies are known to carry ids
-        eq(fetch(d.port, target="/first").status, 200)
+    d = env.proxy(env.origin().port, {"waf": {"timeout": "60s",
+                                           "connections": 1}})
+    # Then its replies are known to carry ids.
+    eq(fetch(d.port, target="/first").status, 200)
     a.events.clear()
     cs = [Raw(d.port) for _ in range(10)]
     for c in cs:
