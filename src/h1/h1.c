@@ -125,7 +125,7 @@ void h1_next(struct h1_conn *conn)
 	stream_resume(&conn->stream);
 }
 
-/* ---- ends ------------------------------------------------------------------- */
+/* ---- ends ---------------------------------------------------------------- */
 
 void h1_close(struct h1_conn *conn, bool hard)
 {
@@ -220,11 +220,11 @@ void h1_detach(struct h1_conn *conn)
 	conn->read_pending = conn->fail_pending = conn->flush_pending = false;
 	conn->read_state = H1_READ_DETACHED;
 	conn->write_state = H1_WRITE_FAILED;
-	/* Also if it is not paused: the new owner is to see what is buffered. */
+	/* Even if not paused: the new owner is to see what is buffered. */
 	stream_resume(&conn->stream);
 }
 
-/* ---- deadlines ---------------------------------------------------------------- */
+/* ---- deadlines ----------------------------------------------------------- */
 
 static void on_read_deadline(struct deadline *d)
 {
@@ -313,7 +313,7 @@ void h1_send(struct h1_conn *conn)
 	}
 }
 
-/* ---- the task ------------------------------------------------------------------- */
+/* ---- the task ------------------------------------------------------------ */
 
 void h1_defer(struct h1_conn *conn)
 {
@@ -364,7 +364,7 @@ static void on_task(struct task *t)
 	}
 }
 
-/* ---- the stream's events ---------------------------------------------------------- */
+/* ---- the stream's events ------------------------------------------------- */
 
 static void on_stream_connect(struct stream *s, int error)
 {

@@ -81,7 +81,7 @@ struct h1_conn {
 	uint32_t send_mark;		/* bytes_out when last looked at */
 	uint8_t role, state;
 	uint8_t read_state;		/* private to h1/ */
-	uint8_t read_framing;		/* enum http_framing of the message read */
+	uint8_t read_framing;		/* enum http_framing, as read */
 	uint8_t write_state;
 	uint8_t write_framing;
 	uint8_t request_method;		/* enum http_method of this pair */

@@ -100,7 +100,7 @@ static bool wait_body(struct h1_conn *conn)
 	return false;
 }
 
-/* ---- the message -------------------------------------------------------------- */
+/* ---- the message --------------------------------------------------------- */
 
 static bool end_message(struct h1_conn *conn, const struct http_head *trailers)
 {
@@ -238,7 +238,7 @@ static bool read_trailers(struct h1_conn *conn)
 	return true;
 }
 
-/* ---- heads -------------------------------------------------------------------- */
+/* ---- heads --------------------------------------------------------------- */
 
 /* A head that is not interim: what follows it? */
 static void begin_body(struct h1_conn *conn, const struct http_head *head)
@@ -408,7 +408,7 @@ void h1_read(struct h1_conn *conn)
 	} while (read_step(conn));
 }
 
-/* ---- source ops ---------------------------------------------------------------- */
+/* ---- source ops ---------------------------------------------------------- */
 
 static struct h1_conn *source_conn(struct source *src)
 {

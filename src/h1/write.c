@@ -31,7 +31,7 @@ static void sink_fail_later(struct h1_conn *conn, enum message_fault why)
 	h1_defer(conn);
 }
 
-/* ---- heads ----------------------------------------------------------------- */
+/* ---- heads --------------------------------------------------------------- */
 
 /* Responses that end with their head (RFC 9112, 6.3). */
 static bool response_is_bare(const struct h1_conn *conn,
@@ -159,7 +159,7 @@ void h1_send_continue(struct h1_conn *conn)
 	h1_send(conn);
 }
 
-/* ---- bodies ---------------------------------------------------------------- */
+/* ---- bodies -------------------------------------------------------------- */
 
 static bool write_chunk(struct outq *q, struct block *block, const char *p,
 			size_t n)
@@ -226,7 +226,7 @@ static bool sink_full(struct sink *snk)
 	return true;
 }
 
-/* ---- ends ------------------------------------------------------------------ */
+/* ---- ends ---------------------------------------------------------------- */
 
 static void sink_abort(struct sink *snk)
 {

@@ -34,7 +34,7 @@ static struct upstream_local *local_of(const struct upstream_conn *conn)
 	return u->local[conn->h1.stream.loop->index];
 }
 
-/* ---- memory ---------------------------------------------------------------- */
+/* ---- memory -------------------------------------------------------------- */
 
 static struct upstream_conn *conn_new(struct upstream_local *local)
 {
@@ -101,7 +101,7 @@ static void conn_close(struct upstream_conn *conn, bool hard)
 	loop_defer_reap(conn->h1.stream.loop, &conn->reap, on_reap);
 }
 
-/* ---- counts ----------------------------------------------------------------- */
+/* ---- counts -------------------------------------------------------------- */
 
 static void count_active(struct upstream_conn *conn, bool up)
 {
@@ -124,7 +124,7 @@ static void count_idle(struct upstream_conn *conn, bool up)
 	counter_add(&local->metrics->idle, n);
 }
 
-/* ---- kept connections -------------------------------------------------------- */
+/* ---- kept connections ---------------------------------------------------- */
 
 static void pool_take(struct upstream_conn *conn)
 {
@@ -209,7 +209,7 @@ void upstream_local_close(struct upstream *u, struct loop *loop)
 	}
 }
 
-/* ---- connecting -------------------------------------------------------------- */
+/* ---- connecting ---------------------------------------------------------- */
 
 static void server_failed(struct upstream_server *s, struct upstream *u,
 			  uint64_t now_us, int error)
@@ -395,7 +395,7 @@ bool upstream_acquire(struct upstream *u, struct loop *loop,
 	return true;
 }
 
-/* ---- giving back -------------------------------------------------------------- */
+/* ---- giving back --------------------------------------------------------- */
 
 /* Leased, but nothing was sent on it. */
 static bool conn_unused(const struct upstream_conn *conn)

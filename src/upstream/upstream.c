@@ -175,7 +175,7 @@ const char *upstream_name(const struct upstream *u)
 	return u->name;
 }
 
-/* ---- /upstreams ------------------------------------------------------------ */
+/* ---- /upstreams ---------------------------------------------------------- */
 
 static void print_text(const char *s, FILE *out)
 {
@@ -199,7 +199,8 @@ static void print_server(const struct upstream *u, unsigned i, FILE *out)
 	uint64_t active = 0, idle = 0;
 
 	for (unsigned w = 0; w < u->n_workers; w++) {
-		const struct server_metrics *m = u->local[w]->servers[i].metrics;
+		const struct server_metrics *m =
+			u->local[w]->servers[i].metrics;
 
 		active += counter_read(&m->active);
 		idle += counter_read(&m->idle);

@@ -104,7 +104,8 @@ void upstream_orphan(struct upstream_lease *lease);
  * others are counted here), or a retry on a fresh connection. */
 void upstream_report(struct upstream_lease *lease, enum upstream_error error);
 void upstream_report_retry(struct upstream_lease *lease);
-/* "IP:PORT", as configured, of the leased connection's server; static for the group's life. */
+/* "IP:PORT", as configured, of the leased connection's server; "" for an
+ * orphan. Valid as long as the group. */
 const char *upstream_server_name(const struct upstream_conn *conn);
 
 #endif

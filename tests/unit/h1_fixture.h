@@ -73,7 +73,7 @@ static void rig_clear_log(struct rig *r)
 	r->log[0] = 0;
 }
 
-/* ---- events ----------------------------------------------------------------- */
+/* ---- events -------------------------------------------------------------- */
 
 static void rig_on_head(void *owner, const struct http_head *head,
 			struct block *block)
@@ -202,7 +202,7 @@ static const struct h1_events rig_events = {
 	rig_on_begin, rig_on_close, rig_on_connect,
 };
 
-/* ---- the rig ------------------------------------------------------------------ */
+/* ---- the rig ------------------------------------------------------------- */
 
 static void rig_init(struct rig *r)
 {

@@ -357,7 +357,7 @@ static void test_write_fails_no_answer(void **state)
 	assert_log(r, "fail:reset abort:timeout ");
 }
 
-/* ---- idle ------------------------------------------------------------------------ */
+/* ---- idle ---------------------------------------------------------------- */
 
 static void test_idle_eof(void **state)
 {
@@ -400,7 +400,7 @@ static void test_idle_holds_no_block(void **state)
 	assert_int_equal(r->loop->blocks.live, 0);
 }
 
-/* ---- time ------------------------------------------------------------------------ */
+/* ---- time ---------------------------------------------------------------- */
 
 static void test_response_timeout(void **state)
 {
@@ -467,7 +467,7 @@ static void test_body_timeout(void **state)
 	assert_log(r, "flushed head:200 ababort:timeout ");
 }
 
-/* ---- callbacks -------------------------------------------------------------------- */
+/* ---- callbacks ----------------------------------------------------------- */
 
 static void next_inside(struct rig *r)
 {
@@ -610,7 +610,8 @@ int main(void)
 		T(test_write_fails_no_answer),
 		T(test_idle_eof), T(test_idle_garbage),
 		T(test_idle_holds_no_block), T(test_response_timeout),
-		T(test_interim_timeout), T(test_interim_flood), T(test_body_timeout),
+		T(test_interim_timeout), T(test_interim_flood),
+		T(test_body_timeout),
 		T(test_next_in_end), T(test_close_inside),
 		T(test_pause_in_interim), T(test_upgrade), T(test_refused),
 	};

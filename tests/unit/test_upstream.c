@@ -40,7 +40,7 @@ struct bench {
 
 static struct bench bench;
 
-/* ---- servers ---------------------------------------------------------------- */
+/* ---- servers ------------------------------------------------------------- */
 
 static void make_server(struct bench *b, unsigned i)
 {
@@ -81,7 +81,7 @@ static int take(struct bench *b, unsigned i)
 	}
 }
 
-/* ---- the group ---------------------------------------------------------------- */
+/* ---- the group ----------------------------------------------------------- */
 
 static void open_group(struct bench *b, unsigned n)
 {
@@ -129,7 +129,7 @@ static int teardown(void **state)
 	return 0;
 }
 
-/* ---- exchanges ------------------------------------------------------------------ */
+/* ---- exchanges ----------------------------------------------------------- */
 
 static void on_ready(struct upstream_lease *l, enum upstream_error error)
 {
@@ -263,7 +263,7 @@ static unsigned server_of(struct bench *b, const struct user *u)
 	return 0;
 }
 
-/* ---- tests ------------------------------------------------------------------------ */
+/* ---- tests --------------------------------------------------------------- */
 
 static void test_reuse(void **state)
 {
