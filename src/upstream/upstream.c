@@ -52,6 +52,7 @@ static struct upstream_local *new_local(struct upstream *u, unsigned w)
 		return NULL;
 	local->upstream = u;
 	local->metrics = metrics_set_local(u->set, w);
+	sock_random(&local->random, sizeof(local->random));
 	CDS_INIT_LIST_HEAD(&local->ages);
 	CDS_INIT_LIST_HEAD(&local->free);
 	CDS_INIT_LIST_HEAD(&local->closing);
