@@ -9,11 +9,12 @@
 
 /* ---- /readyz ----------------------------------------------------------------- */
 
-/* Does some failure of the agent refuse the route's exchanges? */
+/* Does some failure of the agent refuse the route's exchanges? A body that is
+ * too large is not the agent's failure and is refused under `allow` too. */
 static bool route_needs(const struct config_route_agent *ra)
 {
 	for (unsigned c = CAUSE_NONE + 1; c < CAUSE_N; c++)
-		if (ra->on_failure.deny[c])
+		if (c != CAUSE_TOO_LARGE && ra->on_failure.deny[c])
 			return true;
 	return false;
 }
