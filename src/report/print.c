@@ -363,8 +363,8 @@ static void print_process(struct metrics *m, const struct metrics_process *p,
 	       "Configs in memory; above 1 while old exchanges end.",
 	       p->config_snapshots_live);
 	single(out, "held_bytes", "gauge",
-	       "Bytes of bodies held or in flight.", at_least_0(sum_worker(m, AT(worker_metrics,
-					held_bytes))));
+	       "Bytes of bodies held or in flight.",
+	       at_least_0(sum_worker(m, AT(worker_metrics, held_bytes))));
 }
 
 static void print_workers(struct metrics *m, FILE *out)
