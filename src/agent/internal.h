@@ -21,6 +21,7 @@
 #include "agent/agent.h"
 #include "base/counter.h"
 #include "net/stream.h"
+#include "wire/recall.h"
 
 /* ---- entries that wait for replies (fifo.c) ------------------------------- */
 
@@ -102,6 +103,8 @@ struct link {
 	struct fifo fifo;
 	struct wire_format format;
 	struct arena scratch;		/* of one reply */
+	/* Replies seen before, by kind of event; made when first needed. */
+	struct recall *recall[EVENT_N];
 	uint32_t max_frame;
 	unsigned depth;			/* events outstanding at most, now */
 	unsigned up_index;		/* in local->up */

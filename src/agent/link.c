@@ -148,6 +148,8 @@ static void link_reap(struct task *t)
 	struct link *link = container_of(t, struct link, reap);
 
 	arena_fini(&link->scratch);
+	for (unsigned i = 0; i < EVENT_N; i++)
+		recall_free(link->recall[i]);
 	fifo_free(&link->fifo);
 	mem_free(link);
 }

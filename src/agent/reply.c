@@ -94,6 +94,39 @@ static void reply_learn(struct link *link, const struct entry *e,
 				 __ATOMIC_RELAXED);
 }
 
+static struct recall *recall_of(struct link *link, const struct entry *head)
+{
+	struct recall **r = &link->recall[head->type];
+
+	if (UNLIKELY(!*r))
+		*r = recall_new(&link->local->loop->arenas);
+	return *r;
+}
+
+/* Reads a reply, or remembers what it means. Which event it answers is known
+ * only by its id, so nothing is checked against an event yet. */
+static enum decision_fault reply_read(struct link *link, struct slice payload,
+				      struct decision *d)
+{
+	struct entry *head = fifo_head(&link->fifo);
+	struct recall *r = head ? recall_of(link, head) : NULL;
+	const struct decision *known = r ?
+		recall_find(r, payload, head->id) : NULL;
+	enum decision_fault fault;
+
+	if (LIKELY(known)) {
+		*d = *known;
+		return DECISION_OK;
+	}
+	if (r)
+		recall_see(r, payload);
+	fault = wire_decode_reply((char *)payload.p, payload.n, &link->format,
+				  NULL, &link->scratch, d);
+	if (r && fault == DECISION_OK)
+		recall_learn(r, &link->format, d);
+	return fault;
+}
+
 /* False: the link is lost, or was closed from inside the callback. */
 static bool link_on_reply(struct link *link, struct slice payload)
 {
@@ -102,9 +135,7 @@ static bool link_on_reply(struct link *link, struct slice payload)
 	struct decision d;
 	struct entry *found, e;
 
-	/* Which event it answers is known only by its id. */
-	fault = wire_decode_reply((char *)payload.p, payload.n, &link->format,
-				  NULL, &link->scratch, &d);
+	fault = reply_read(link, payload, &d);
 	found = reply_match(link, &d, &why);
 	if (UNLIKELY(!found)) {
 		link_lost(link, CAUSE_PROTOCOL, RETRY_BACKOFF, why);
