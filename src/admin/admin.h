@@ -38,7 +38,7 @@ struct admin *admin_new(struct event_base *base, int fd, admin_view_fn *view,
 /* NULL is harmless. */
 void admin_free(struct admin *a);
 
-/* ---- pages (for tests) ------------------------------------------------------ */
+/* ---- pages (for tests) -------------------------------------------------- */
 
 enum admin_type { ADMIN_TEXT, ADMIN_JSON, ADMIN_METRICS };
 

@@ -7,7 +7,7 @@
 #include "base/timefmt.h"
 #include "config/load.h"
 
-/* ---- /readyz ----------------------------------------------------------------- */
+/* ---- /readyz ------------------------------------------------------------ */
 
 /* Does some failure of the agent refuse the route's exchanges? A body that is
  * too large is not the agent's failure and is refused under `allow` too. */
@@ -79,7 +79,7 @@ static unsigned page_readyz(const struct admin_view *v, FILE *out)
 	return ready ? 200 : 503;
 }
 
-/* ---- the others --------------------------------------------------------------- */
+/* ---- the others --------------------------------------------------------- */
 
 static unsigned page_index(const struct admin_view *v, FILE *out)
 {

@@ -17,7 +17,7 @@
 #include "daemon/options.h"
 #include "net/sock.h"
 
-/* ---- admin --------------------------------------------------------------------- */
+/* ---- admin -------------------------------------------------------------- */
 
 static void fill_view(void *arg, struct admin_view *v)
 {
@@ -45,7 +45,7 @@ static void fill_view(void *arg, struct admin_view *v)
 	};
 }
 
-/* ---- drain and stop -------------------------------------------------------------- */
+/* ---- drain and stop ----------------------------------------------------- */
 
 static void stop(struct control *c, const char *reason)
 {
@@ -100,7 +100,7 @@ void control_on_drained(struct letter *l)
 		stop(t->control, "drained");
 }
 
-/* ---- signals --------------------------------------------------------------------- */
+/* ---- signals ------------------------------------------------------------ */
 
 static void reopen_logs(struct control *c)
 {
@@ -177,7 +177,7 @@ static bool take_signals(struct control *c)
 	return c->signals && event_add(c->signals, NULL) == 0;
 }
 
-/* ---- start ----------------------------------------------------------------------- */
+/* ---- start -------------------------------------------------------------- */
 
 static void raise_limits(void)
 {
@@ -286,7 +286,7 @@ static bool start(struct control *c, struct config *config)
 	return reload_adopt(c, config) && start_admin(c) && start_threads(c);
 }
 
-/* ---- the end --------------------------------------------------------------------- */
+/* ---- the end ------------------------------------------------------------ */
 
 /* No worker ever had it: there is nobody to release it. */
 static void release_unused(struct control *c)

@@ -78,7 +78,7 @@ void control_on_started(struct letter *l);
 void control_on_deaf(struct letter *l);
 void control_on_drained(struct letter *l);
 
-/* ---- reload.c ----------------------------------------------------------------- */
+/* ---- reload.c ----------------------------------------------------------- */
 
 /* A HUP came. */
 void reload_request(struct control *c);

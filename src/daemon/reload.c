@@ -13,7 +13,7 @@
 #include "daemon/control.h"
 #include "daemon/notify.h"
 
-/* ---- the death of a snapshot ------------------------------------------------ */
+/* ---- the death of a snapshot -------------------------------------------- */
 
 struct keeper {
 	struct letter letter;
@@ -84,7 +84,7 @@ static void drop_snapshot(struct snapshot *s)
 	snapshot_free(s);
 }
 
-/* ---- what changes for the listeners ------------------------------------------- */
+/* ---- what changes for the listeners ------------------------------------- */
 
 void switch_order_fini(struct switch_order *o)
 {
@@ -144,7 +144,7 @@ static bool make_order(struct control *c, struct snapshot *s,
 	return true;
 }
 
-/* ---- taking a config up ---------------------------------------------------------- */
+/* ---- taking a config up ------------------------------------------------- */
 
 static bool change_access(struct control *c, const struct config *to)
 {
@@ -209,7 +209,7 @@ fail:
 	return false;
 }
 
-/* ---- a reload --------------------------------------------------------------------- */
+/* ---- a reload ----------------------------------------------------------- */
 
 static void log_faults(char *text)
 {

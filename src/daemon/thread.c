@@ -10,7 +10,7 @@ static struct inbox *inbox_of(struct worker_thread *t)
 	return &t->control->inbox;
 }
 
-/* ---- on the worker's thread ------------------------------------------------ */
+/* ---- on the worker's thread --------------------------------------------- */
 
 static bool begin_listening(struct worker_thread *t,
 			    const struct switch_order *order)
@@ -99,7 +99,7 @@ static void *thread_main(void *arg)
 	return NULL;
 }
 
-/* ---- on the control thread --------------------------------------------------- */
+/* ---- on the control thread ---------------------------------------------- */
 
 bool worker_thread_start(struct worker_thread *t,
 			 const struct switch_order *order)

@@ -36,7 +36,7 @@ struct access_log {
 	struct access_buffer buffer[];
 };
 
-/* ---- control thread ------------------------------------------------------- */
+/* ---- control thread ----------------------------------------------------- */
 
 /*
  * Standard error without blocking, so that a slow reader of it stalls nobody.
@@ -164,7 +164,7 @@ void access_log_capture(struct access_log *log,
 	log->capture_arg = arg;
 }
 
-/* ---- workers -------------------------------------------------------------- */
+/* ---- workers ------------------------------------------------------------ */
 
 bool access_log_add(struct access_log *log, unsigned w, const struct record *r,
 		    struct worker_metrics *metrics)

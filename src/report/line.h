@@ -44,9 +44,9 @@ static inline void line_word(struct line *l, const char *s)
 }
 
 /*
- * s as a JSON string in quotes: at most cap (3 or more) bytes between them. What would be
- * longer is cut between characters and ends with "...". Control bytes are
- * escaped, bytes that are not UTF-8 become U+FFFD.
+ * s as a JSON string in quotes: at most cap (3 or more) bytes between them.
+ * What would be longer is cut between characters and ends with "...". Control
+ * bytes are escaped, bytes that are not UTF-8 become U+FFFD.
  */
 void line_json(struct line *l, struct slice s, size_t cap);
 /* The same for Apache's formats, without quotes: \xHH for what is not

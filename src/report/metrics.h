@@ -14,7 +14,7 @@
 #include "base/counter.h"
 #include "base/words.h"
 
-/* ---- histograms ----------------------------------------------------------- */
+/* ---- histograms --------------------------------------------------------- */
 
 #define HISTOGRAM_BUCKETS 20
 
@@ -28,7 +28,7 @@ struct histogram {
 
 void histogram_add(struct histogram *h, uint64_t us);
 
-/* ---- the sets -------------------------------------------------------------- */
+/* ---- the sets ----------------------------------------------------------- */
 
 #define METRICS_BAD_REASONS 24
 

@@ -72,7 +72,7 @@ static void series(FILE *out, const char *name, const struct label *labels,
 	fprintf(out, "%" PRIu64 "\n", value);
 }
 
-/* ---- sums over workers ---------------------------------------------------- */
+/* ---- sums over workers -------------------------------------------------- */
 
 /* base: worker 0's part; offset: of the counter in it. */
 static uint64_t sum_parts(const char *base, size_t stride, unsigned n,
@@ -124,7 +124,7 @@ static void histogram_series(FILE *out, const char *name,
 	fprintf(out, "%" PRIu64 "\n", count);
 }
 
-/* ---- families by kind ------------------------------------------------------ */
+/* ---- families by kind --------------------------------------------------- */
 
 /*
  * A family of one kind of set: a counter or gauge (or histogram) per set, or
@@ -315,7 +315,7 @@ static void print_agent_events(struct metrics *m, FILE *out)
 				e * sizeof(struct histogram));
 }
 
-/* ---- what has no set ------------------------------------------------------- */
+/* ---- what has no set ---------------------------------------------------- */
 
 static void single(FILE *out, const char *name, const char *type,
 		   const char *help, uint64_t value)

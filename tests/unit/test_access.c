@@ -20,7 +20,7 @@
 
 static struct worker_metrics metrics;
 
-/* ---- one line ---------------------------------------------------------------- */
+/* ---- one line ----------------------------------------------------------- */
 
 static char last[LINE_MAX_BYTES + 1];
 static size_t last_n;
@@ -380,7 +380,7 @@ static void test_combined(void **state)
 		"\"-\" \"a\\\"b\\\\c\\x01\\xff\"\n");
 }
 
-/* ---- files --------------------------------------------------------------------- */
+/* ---- files -------------------------------------------------------------- */
 
 static char dir[] = "/tmp/test_access.XXXXXX";
 static char path[64], path2[64];
@@ -545,6 +545,46 @@ static void test_full_pipe(void **state)
 	access_log_close(log);
 }
 
+/* Two workers, a pipe that is full more often than not: their lines do not
+ * run into each other. */
+static void test_full_pipe_of_two(void **state)
+{
+	static char buf[65536], all[8u << 20];
+	struct access_log *log;
+	size_t used = 0;
+	unsigned lines = 0;
+	char *line, *rest = NULL;
+	int fd, n;
+
+	assert_int_equal(mkfifo(path, 0600), 0);
+	fd = open(path, O_RDONLY | O_NONBLOCK);
+	log = access_log_open(path, ACCESS_JSON, 2);
+	assert_non_null(log);
+	for (unsigned i = 0; i < 3000; i++) {
+		for (int k = 0; k < 9; k++)
+			(void)access_log_add(log, i % 2, &ordinary, &metrics);
+		access_log_flush(log, i % 2, &metrics);
+		n = (int)read(fd, buf, 3333);
+		if (n > 0 && used + 3333 < sizeof(all)) {
+			memcpy(all + used, buf, (size_t)n);
+			used += (size_t)n;
+		}
+	}
+	all[used] = '\0';
+	*(strrchr(all, '\n') + 1) = '\0';
+	for (line = strtok_r(all, "\n", &rest); line;
+	     line = strtok_r(NULL, "\n", &rest), lines++) {
+		json_t *j = json_loads(line, 0, NULL);
+
+		assert_non_null(j);
+		json_decref(j);
+	}
+	assert_true(lines > 1000);
+	assert_true(lost() > 0);
+	close(fd);
+	access_log_close(log);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -564,6 +604,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_short_write, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_full_pipe, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_full_pipe_of_two, setup,
 						teardown),
 	};
 
