@@ -142,6 +142,7 @@ static bool make_forwarded(struct exchange *ex, const struct http_head *head)
 	/* Ours with the upstream, whatever the client wants with us. */
 	f->head.keep_alive = true;
 	ex->meta.request_id = result.request_id;
+	ex->id_field = *http_head_find(&f->head, HTTP_FIELD_X_REQUEST_ID);
 	ex->meta.client_ip = ex->client_ip = result.client_ip;
 	ex->meta.client_port = result.client_port;
 	ex->expect_ours = result.expect_removed && head->expect_continue &&
@@ -434,8 +435,9 @@ static bool copy_response_head(struct exchange *ex,
 	f->head.cap_fields = cap;
 	ex->response_block = block_get(block);
 	http_head_remove_id(&f->head, HTTP_FIELD_X_REQUEST_ID);
-	return http_head_add_id(&f->head, HTTP_FIELD_X_REQUEST_ID,
-				SLICE("X-Request-Id"), ex->meta.request_id);
+	fields[f->head.n_fields++] = ex->id_field;
+	f->head.present |= UINT64_C(1) << HTTP_FIELD_X_REQUEST_ID;
+	return true;
 }
 
 static void response_head(struct exchange *ex, const struct http_head *head,

@@ -227,6 +227,7 @@ struct exchange {
 	struct event_meta meta;
 	struct slice method, host, target;	/* for the log, as received */
 	struct slice client_ip;
+	struct field id_field;		/* X-Request-Id, for the response too */
 	struct flow request, response;
 	struct party *parties;
 	unsigned n_parties;

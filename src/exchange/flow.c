@@ -178,7 +178,8 @@ void flow_take_end(struct flow *f, const struct http_head *trailers)
 		f->stages[0].in_end = true;
 	else if (f->judged)
 		f->ended = true;
-	flow_pump(f);
+	if (f->judged)
+		flow_pump(f);
 }
 
 /* ---- to the sink ---------------------------------------------------------------- */
