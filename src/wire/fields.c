@@ -21,9 +21,9 @@ static inline uint32_t quick_hash(const struct field *f)
 		a = n ? (unsigned char)f->name[0] : 0;
 		b = n ? (unsigned char)f->name[n - 1] : 0;
 	}
-	a = (a | 0x20202020) * 0x9e3779b1u;
-	b = (b | 0x20202020) * 0x85ebca6bu;
-	return (a ^ (b >> 7) ^ b) + n * 0xc2b2ae35u;
+	a = (a | 0x20202020) + n;
+	b = (b | 0x20202020) << 3;
+	return (a ^ b ^ b >> 17) * 0x9e3779b1u;
 }
 
 /*

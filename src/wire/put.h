@@ -84,8 +84,11 @@ static inline char *put_msgpack_uint(char *o, uint64_t v)
 
 static inline char *put_msgpack_str_head(char *o, size_t n)
 {
-	return LIKELY(n < 32) ? put_byte(o, 0xa0 | (unsigned)n)
-			      : put_msgpack_len_wide_(o, n, 0xd9, 0xda);
+	if (LIKELY(n < 32))
+		return put_byte(o, 0xa0 | (unsigned)n);
+	if (LIKELY(n < 256))
+		return put_byte(put_byte(o, 0xd9), (unsigned)n);
+	return put_msgpack_len_wide_(o, n, 0xd9, 0xda);
 }
 
 static inline char *put_msgpack_bin_head(char *o, size_t n)

@@ -38,7 +38,7 @@ static size_t escape_size(unsigned char c)
 	return (size_t)(put_escape(text, c) - text);
 }
 
-/* The text without its quotes, from the first special byte on. */
+/* The text without its quotes. */
 static char *put_slow(char *o, const char *p, size_t n, bool valid)
 {
 	while (n) {
@@ -85,84 +85,45 @@ size_t put_json_text_size(struct slice s)
 	return size;
 }
 
-/*
- * Copies what needs no escape, 16 bytes at a time; *done is how many bytes
- * those were. The last 15 are seen through words that overlap.
- */
-static char *put_plain(char *o, const char *p, size_t n, size_t *done)
+static __attribute__((noinline)) char *put_text_slow(char *o, struct slice s,
+						     unsigned *transcoded)
 {
-	size_t i = 0;
+	bool valid = utf8_valid(s.p, s.n);
 
-#ifdef __SSE2__
-	__m128i v;
-
-	for (; i + 16 <= n; i += 16) {
-		v = _mm_loadu_si128((const __m128i *)(const void *)(p + i));
-		if (UNLIKELY(utf8_json_mask(v)))
-			goto stop;
-		_mm_storeu_si128((__m128i *)(void *)(o + i), v);
-	}
-	if (n - i >= 8) {
-		uint64_t a = utf8_load64(p + i), b = utf8_load64(p + n - 8);
-
-		v = _mm_set_epi64x((long long)a, (long long)b);
-		if (UNLIKELY(utf8_json_mask(v)))
-			goto stop;
-		memcpy(o + i, &a, 8);
-		memcpy(o + n - 8, &b, 8);
-		i = n;
-	} else if (n - i >= 4) {
-		uint32_t a = utf8_load32(p + i), b = utf8_load32(p + n - 4);
-
-		v = _mm_set_epi32((int)a, (int)b, (int)a, (int)b);
-		if (UNLIKELY(utf8_json_mask(v)))
-			goto stop;
-		memcpy(o + i, &a, 4);
-		memcpy(o + n - 4, &b, 4);
-		i = n;
-	}
-#endif
-	for (; i < n && !utf8_json_special((unsigned char)p[i]); i++)
-		o[i] = p[i];
-#ifdef __SSE2__
-stop:
-#endif
-	*done = i;
-	return o + i;
+	*transcoded += !valid;
+	o = put_slow(put_byte(o, '"'), s.p, s.n, valid);
+	return put_byte(o, '"');
 }
 
 char *put_json_text(char *o, struct slice s, unsigned *transcoded)
 {
-	size_t done;
+	if (UNLIKELY(!utf8_json_plain(s.p, s.n)))
+		return put_text_slow(o, s, transcoded);
+	o = put_byte(o, '"');
+	(void)utf8_copy(o, s.p, s.n);
+	return put_byte(o + s.n, '"');
+}
 
-	*o++ = '"';
-	o = put_plain(o, s.p, s.n, &done);
-	if (UNLIKELY(done < s.n)) {
-		bool valid = utf8_valid(s.p + done, s.n - done);
+static __attribute__((noinline)) char *put_name_slow(char *o, struct slice s)
+{
+	char *end = put_slow(put_byte(o, '"'), s.p, s.n, false);
 
-		*transcoded += !valid;
-		o = put_slow(o, s.p + done, s.n - done, valid);
+	for (; o < end; o++) {
+		if (*o == '\\')
+			o++;
+		else
+			*o = ascii_lower(*o);
 	}
-	*o++ = '"';
-	return o;
+	return put_byte(end, '"');
 }
 
 char *put_json_name(char *o, const char *name, size_t n)
 {
-	bool plain = utf8_copy_lower(o + 1, name, n);
-	char *start = o;
-
-	*o = '"';
-	if (LIKELY(plain && utf8_json_run(o + 1, n) == n))
-		return put_byte(o + 1 + n, '"');
-	o = put_slow(o + 1, name, n, false);
-	for (char *p = start; p < o; p++) {
-		if (*p == '\\')
-			p++;
-		else
-			*p = ascii_lower(*p);
-	}
-	return put_byte(o, '"');
+	if (UNLIKELY(!utf8_json_plain(name, n)))
+		return put_name_slow(o, slice_of(name, n));
+	o = put_byte(o, '"');
+	(void)utf8_copy_lower(o, name, n);
+	return put_byte(o + n, '"');
 }
 
 char *put_json_u64(char *o, uint64_t v)

@@ -54,32 +54,43 @@ size_t put_msgpack_text_size(struct slice s)
 	return 5 + (utf8_valid(s.p, s.n) ? s.n : utf8_from_bytes_size(s));
 }
 
-static char *put_transcoded(char *o, struct slice s)
+/* Out of line, so that what runs nearly always needs no stack frame. */
+static __attribute__((noinline)) char *put_text_slow(char *o, struct slice s,
+						     unsigned *transcoded)
 {
-	return utf8_from_bytes(put_msgpack_str_head(o,
-						    utf8_from_bytes_size(s)),
-			       s);
+	char *text = put_msgpack_str_head(o, s.n);
+
+	if (utf8_valid_slow_(s.p, s.n))
+		return text + s.n;
+	++*transcoded;
+	text = put_msgpack_str_head(o, utf8_from_bytes_size(s));
+	return utf8_from_bytes(text, s);
 }
 
 char *put_msgpack_text(char *o, struct slice s, unsigned *transcoded)
 {
 	char *text = put_msgpack_str_head(o, s.n);
 
-	if (LIKELY(utf8_copy(text, s.p, s.n)) || utf8_valid_slow_(s.p, s.n))
+	if (LIKELY(utf8_copy(text, s.p, s.n)))
 		return text + s.n;
-	++*transcoded;
-	return put_transcoded(o, s);
+	return put_text_slow(o, s, transcoded);
+}
+
+static __attribute__((noinline)) char *put_name_slow(char *o, struct slice s)
+{
+	char *text = put_msgpack_str_head(o, utf8_from_bytes_size(s));
+	char *end = utf8_from_bytes(text, s);
+
+	for (; text < end; text++)
+		*text = ascii_lower(*text);
+	return end;
 }
 
 char *put_msgpack_name(char *o, const char *name, size_t n)
 {
-	char *text = put_msgpack_str_head(o, n), *end;
+	char *text = put_msgpack_str_head(o, n);
 
 	if (LIKELY(utf8_copy_lower(text, name, n)))
 		return text + n;
-	text = put_msgpack_str_head(o, utf8_from_bytes_size(slice_of(name, n)));
-	end = utf8_from_bytes(text, slice_of(name, n));
-	for (; text < end; text++)
-		*text = ascii_lower(*text);
-	return end;
+	return put_name_slow(o, slice_of(name, n));
 }

@@ -58,13 +58,13 @@ static bool take_expected(struct reader *r, struct slice name)
 
 	if (!r->json) {
 		if (left <= n || *r->p != (char)(0xa0 | n) ||
-		    memcmp(r->p + 1, name.p, n) != 0)
+		    !utf8_same(r->p + 1, name.p, n))
 			return false;
 		r->p += n + 1;
 		return true;
 	}
 	if (left < n + 3 || r->p[0] != '"' || r->p[n + 1] != '"' ||
-	    r->p[n + 2] != ':' || memcmp(r->p + 1, name.p, n) != 0)
+	    r->p[n + 2] != ':' || !utf8_same(r->p + 1, name.p, n))
 		return false;
 	r->p += n + 3;
 	return true;

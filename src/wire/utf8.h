@@ -47,6 +47,18 @@ static inline uint32_t utf8_load32(const char *p)
 
 #define UTF8_HIGH	0x8080808080808080ull
 
+#ifdef __SSE2__
+static inline __m128i utf8_load128(const char *p)
+{
+	return _mm_loadu_si128((const __m128i *)(const void *)p);
+}
+
+static inline void utf8_store128(char *p, __m128i v)
+{
+	_mm_storeu_si128((__m128i *)(void *)p, v);
+}
+#endif
+
 static inline bool utf8_is_ascii(const char *p, size_t n)
 {
 	uint64_t seen = 0;
@@ -57,8 +69,7 @@ static inline bool utf8_is_ascii(const char *p, size_t n)
 		__m128i v = _mm_setzero_si128();
 
 		for (; i + 16 <= n; i += 16)
-			v = _mm_or_si128(v, _mm_loadu_si128(
-				(const __m128i *)(const void *)(p + i)));
+			v = _mm_or_si128(v, utf8_load128(p + i));
 		if (_mm_movemask_epi8(v))
 			return false;
 #endif
@@ -79,51 +90,66 @@ static inline bool utf8_valid(const char *p, size_t n)
 	return LIKELY(utf8_is_ascii(p, n)) || utf8_valid_slow_(p, n);
 }
 
-/* Copies n bytes; true if all of them are ASCII. No overlap. */
-static inline bool utf8_copy(char *out, const char *p, size_t n)
+static inline uint16_t utf8_load16(const char *p)
 {
-	uint64_t seen = 0;
+	uint16_t v;
 
-	if (n >= 16) {
-		size_t i = 0;
-#ifdef __SSE2__
-		__m128i all = _mm_setzero_si128(), v;
+	memcpy(&v, p, sizeof(v));
+	return v;
+}
 
-		for (; i + 16 <= n; i += 16) {
-			v = _mm_loadu_si128((const __m128i *)(const void *)
-					    (p + i));
-			_mm_storeu_si128((__m128i *)(void *)(out + i), v);
-			all = _mm_or_si128(all, v);
-		}
-		v = _mm_loadu_si128((const __m128i *)(const void *)
-				    (p + n - 16));
-		_mm_storeu_si128((__m128i *)(void *)(out + n - 16), v);
-		return !_mm_movemask_epi8(_mm_or_si128(all, v));
-#else
-		memcpy(out, p, n);
-		for (; i + 8 <= n; i += 8)
-			seen |= utf8_load64(p + i);
-		seen |= utf8_load64(p + n - 8);
-#endif
-	} else if (n >= 8) {
-		uint64_t a = utf8_load64(p), b = utf8_load64(p + n - 8);
-
-		memcpy(out, &a, 8);
-		memcpy(out + n - 8, &b, 8);
-		seen = a | b;
-	} else if (n >= 4) {
+/* Copies n < 8 bytes through words that overlap; returns what it saw. */
+static inline uint64_t utf8_copy_short_(char *out, const char *p, size_t n)
+{
+	if (n >= 4) {
 		uint32_t a = utf8_load32(p), b = utf8_load32(p + n - 4);
 
 		memcpy(out, &a, 4);
 		memcpy(out + n - 4, &b, 4);
-		seen = a | b;
-	} else {
-		for (size_t i = 0; i < n; i++) {
-			out[i] = p[i];
-			seen |= (unsigned char)p[i];
-		}
+		return a | b;
 	}
-	return !(seen & UTF8_HIGH);
+	if (n >= 2) {
+		uint16_t a = utf8_load16(p), b = utf8_load16(p + n - 2);
+
+		memcpy(out, &a, 2);
+		memcpy(out + n - 2, &b, 2);
+		return a | b;
+	}
+	if (!n)
+		return 0;
+	*out = *p;
+	return (unsigned char)*p;
+}
+
+/* Copies n bytes; true if all of them are ASCII. No overlap. */
+static inline bool utf8_copy(char *out, const char *p, size_t n)
+{
+	uint64_t seen = 0, v;
+
+	if (n < 8)
+		return !(utf8_copy_short_(out, p, n) & UTF8_HIGH);
+#ifdef __SSE2__
+	if (n >= 16) {
+		__m128i all = _mm_setzero_si128(), w;
+
+		for (size_t i = 0; i + 16 <= n; i += 16) {
+			w = utf8_load128(p + i);
+			utf8_store128(out + i, w);
+			all = _mm_or_si128(all, w);
+		}
+		w = utf8_load128(p + n - 16);
+		utf8_store128(out + n - 16, w);
+		return !_mm_movemask_epi8(_mm_or_si128(all, w));
+	}
+#endif
+	for (size_t i = 0; i + 8 <= n; i += 8) {
+		v = utf8_load64(p + i);
+		memcpy(out + i, &v, 8);
+		seen |= v;
+	}
+	v = utf8_load64(p + n - 8);
+	memcpy(out + n - 8, &v, 8);
+	return !((seen | v) & UTF8_HIGH);
 }
 
 /* Lower-cases the ASCII letters among eight bytes. */
@@ -137,36 +163,81 @@ static inline uint64_t utf8_lower64(uint64_t v)
 	return v | ((~v & (from_a ^ above_z) & UTF8_HIGH) >> 2);
 }
 
+#ifdef __SSE2__
+static inline __m128i utf8_lower128(__m128i v)
+{
+	__m128i upper = _mm_and_si128(
+		_mm_cmpgt_epi8(v, _mm_set1_epi8('A' - 1)),
+		_mm_cmplt_epi8(v, _mm_set1_epi8('Z' + 1)));
+
+	return _mm_or_si128(v, _mm_and_si128(upper, _mm_set1_epi8(0x20)));
+}
+#endif
+
 /* As utf8_copy, with ASCII letters made small. */
 static inline bool utf8_copy_lower(char *out, const char *p, size_t n)
 {
-	uint64_t seen = 0, a, b;
+	uint64_t seen = 0, v;
 
-	if (n >= 8) {
-		for (size_t i = 0; i + 8 <= n; i += 8) {
-			a = utf8_load64(p + i);
-			seen |= a;
-			a = utf8_lower64(a);
-			memcpy(out + i, &a, 8);
-		}
-		b = utf8_load64(p + n - 8);
-		seen |= b;
-		b = utf8_lower64(b);
-		memcpy(out + n - 8, &b, 8);
-	} else if (n >= 4) {
-		a = utf8_load32(p) | (uint64_t)utf8_load32(p + n - 4) << 32;
-		seen = a;
-		a = utf8_lower64(a);
-		b = a >> 32;
-		memcpy(out, &a, 4);
-		memcpy(out + n - 4, &b, 4);
-	} else {
-		for (size_t i = 0; i < n; i++) {
-			out[i] = ascii_lower(p[i]);
-			seen |= (unsigned char)p[i];
-		}
+	if (n < 8) {
+		v = 0;
+		seen = utf8_copy_short_((char *)&v, p, n);
+		v = utf8_lower64(v);
+		(void)utf8_copy_short_(out, (const char *)&v, n);
+		return !(seen & UTF8_HIGH);
 	}
+#ifdef __SSE2__
+	if (n >= 16) {
+		__m128i all = _mm_setzero_si128(), w;
+
+		for (size_t i = 0; i + 16 <= n; i += 16) {
+			w = utf8_load128(p + i);
+			utf8_store128(out + i, utf8_lower128(w));
+			all = _mm_or_si128(all, w);
+		}
+		w = utf8_load128(p + n - 16);
+		utf8_store128(out + n - 16, utf8_lower128(w));
+		return !_mm_movemask_epi8(_mm_or_si128(all, w));
+	}
+	/* Its two ends, which overlap, as one word. */
+	__m128i both = _mm_set_epi64x((long long)utf8_load64(p + n - 8),
+				      (long long)utf8_load64(p));
+	__m128i small = utf8_lower128(both);
+
+	_mm_storel_epi64((__m128i *)(void *)out, small);
+	_mm_storel_epi64((__m128i *)(void *)(out + n - 8),
+			 _mm_unpackhi_epi64(small, small));
+	return !_mm_movemask_epi8(both);
+#else
+	for (size_t i = 0; i + 8 <= n; i += 8) {
+		v = utf8_load64(p + i);
+		seen |= v;
+		v = utf8_lower64(v);
+		memcpy(out + i, &v, 8);
+	}
+	v = utf8_load64(p + n - 8);
+	seen |= v;
+	v = utf8_lower64(v);
+	memcpy(out + n - 8, &v, 8);
 	return !(seen & UTF8_HIGH);
+#endif
+}
+
+/* Are these n bytes the same? For short keys, where a call costs more. */
+static inline bool utf8_same(const char *a, const char *b, size_t n)
+{
+	if (n > 16)
+		return memcmp(a, b, n) == 0;
+	if (n >= 8)
+		return utf8_load64(a) == utf8_load64(b) &&
+		       utf8_load64(a + n - 8) == utf8_load64(b + n - 8);
+	if (n >= 4)
+		return utf8_load32(a) == utf8_load32(b) &&
+		       utf8_load32(a + n - 4) == utf8_load32(b + n - 4);
+	for (size_t i = 0; i < n; i++)
+		if (a[i] != b[i])
+			return false;
+	return true;
 }
 
 /*
@@ -190,6 +261,36 @@ static inline unsigned utf8_json_mask(__m128i v)
 }
 #endif
 
+/* Are all n bytes such that a JSON string holds them as they are? */
+static inline bool utf8_json_plain(const char *p, size_t n)
+{
+#ifdef __SSE2__
+	__m128i v;
+	uint64_t w;
+
+	if (n >= 16) {
+		for (size_t i = 0; i + 16 <= n; i += 16)
+			if (utf8_json_mask(utf8_load128(p + i)))
+				return false;
+		return !utf8_json_mask(utf8_load128(p + n - 16));
+	}
+	if (n >= 8) {
+		v = _mm_set_epi64x((long long)utf8_load64(p + n - 8),
+				   (long long)utf8_load64(p));
+		return !utf8_json_mask(v);
+	}
+	if (n >= 4) {
+		w = (uint64_t)utf8_load32(p) << 32 | utf8_load32(p + n - 4);
+		v = _mm_set_epi64x((long long)w, (long long)w);
+		return !utf8_json_mask(v);
+	}
+#endif
+	for (size_t i = 0; i < n; i++)
+		if (utf8_json_special((unsigned char)p[i]))
+			return false;
+	return true;
+}
+
 /* How many bytes at p come before the first special one; at most n. */
 static inline size_t utf8_json_run(const char *p, size_t n)
 {
@@ -197,8 +298,7 @@ static inline size_t utf8_json_run(const char *p, size_t n)
 
 #ifdef __SSE2__
 	for (; i + 16 <= n; i += 16) {
-		unsigned m = utf8_json_mask(_mm_loadu_si128(
-			(const __m128i *)(const void *)(p + i)));
+		unsigned m = utf8_json_mask(utf8_load128(p + i));
 
 		if (m)
 			return i + (unsigned)__builtin_ctz(m);
