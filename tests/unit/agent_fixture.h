@@ -2,6 +2,9 @@
  * For test_agent_*.c: an agent's links and calls against a fake agent on a Unix
  * socket in the same thread. The test turns the loop and plays the agent by
  * hand. Times are shortened through agent/internal.h.
+ *
+ * All tests run once for each thing that a link can have agreed on: what they
+ * write down as JSON goes out in that encoding, and events are read from it.
  */
 #ifndef AGENT_FIXTURE_H
 #define AGENT_FIXTURE_H
@@ -21,10 +24,25 @@
 
 #include "agent/internal.h"
 #include "base/mem.h"
+#include "wire/encode.h"
 
 #define MS		1000ull
 #define MAX_PEERS	64
 #define MAX_CALLS	128
+
+/* What the fake agent agrees on; raw_body is a matter of the config. */
+enum speaks { SPEAKS_JSON, SPEAKS_ARRAY, SPEAKS_MAP, SPEAKS_RAW, SPEAKS_N };
+
+static enum speaks speaks;
+
+static inline struct wire_format speaks_format(void)
+{
+	return (struct wire_format){
+		.encoding = speaks == SPEAKS_JSON ? WIRE_JSON : WIRE_MSGPACK,
+		.shape = speaks == SPEAKS_MAP ? WIRE_MAP : WIRE_ARRAY,
+		.raw_body = speaks == SPEAKS_RAW,
+	};
+}
 
 /* ---- the fake agent ---------------------------------------------------------- */
 
@@ -116,11 +134,22 @@ static inline size_t frame_build(char *out, uint8_t type, const char *text)
 	return FRAME_HEAD + n;
 }
 
+/* A reply that is JSON, as the link's encoding; other payloads as they are. */
 static inline void peer_send(struct peer *p, uint8_t type, const char *text)
 {
-	char b[8192];
+	char b[8192], *packed = NULL;
+	size_t n = 0;
 
-	peer_send_raw(p, b, frame_build(b, type, text));
+	if (speaks != SPEAKS_JSON && type == FRAME_REPLY)
+		packed = encode_msgpack_from_json(slice_str(text), &n);
+	if (!packed) {
+		peer_send_raw(p, b, frame_build(b, type, text));
+		return;
+	}
+	frame_write_head(b, type, n);
+	memcpy(b + FRAME_HEAD, packed, n);
+	peer_send_raw(p, b, FRAME_HEAD + n);
+	mem_free(packed);
 }
 
 static inline void peer_read(struct peer *p)
@@ -139,12 +168,41 @@ static inline void peer_read(struct peer *p)
 	}
 }
 
+/* The id in an event, which must be one that an agent can read. */
+static inline void frame_find_id(struct frame *f, struct slice payload)
+{
+	struct wire_format format = speaks_format();
+	struct arena_pool pool;
+	struct arena scratch;
+	struct wire_agent_event e;
+	char *copy = malloc(payload.n + 1);
+	const char *id;
+
+	f->id[0] = 0;
+	id = strstr(f->text, "\"correlation_id\":\"");
+	if (id)
+		snprintf(f->id, sizeof(f->id), "%.32s", id + 18);
+	memcpy(copy, payload.p, payload.n);
+	arena_pool_init(&pool);
+	arena_init(&scratch, &pool);
+	if (f->type >= FRAME_REQUEST_HEAD && f->type <= FRAME_COMPLETE) {
+		assert_int_equal(payload.n && payload.p[0] == '{',
+				 speaks == SPEAKS_JSON);
+		assert_true(wire_agent_decode_event(f->type, copy, payload.n,
+						    &format, &scratch, &e));
+		snprintf(f->id, sizeof(f->id), "%.*s",
+			 (int)e.correlation_id.n, e.correlation_id.p);
+	}
+	arena_fini(&scratch);
+	arena_pool_fini(&pool);
+	free(copy);
+}
+
 /* The next frame, pings left out unless wanted. */
 static inline bool peer_any_frame(struct peer *p, struct frame *out)
 {
 	struct slice payload;
 	size_t used, n;
-	const char *id;
 
 	peer_read(p);
 	if (p->n == 0 || frame_read(p->buf, p->n, FRAME_MAX, &out->type,
@@ -153,13 +211,21 @@ static inline bool peer_any_frame(struct peer *p, struct frame *out)
 	n = min_size(payload.n, sizeof(out->text) - 1);
 	memcpy(out->text, payload.p, n);
 	out->text[n] = 0;
-	out->id[0] = 0;
-	id = strstr(out->text, "\"correlation_id\":\"");
-	if (id)
-		snprintf(out->id, sizeof(out->id), "%.32s", id + 18);
+	frame_find_id(out, payload);
 	memmove(p->buf, p->buf + used, p->n - used);
 	p->n -= used;
 	return true;
+}
+
+static inline void peer_shake(struct peer *p)
+{
+	char text[256];
+
+	snprintf(text, sizeof(text), "{\"protocol_version\":2,"
+		 "\"success\":true,\"error\":null,\"encoding\":\"%s\","
+		 "\"capabilities\":{}}",
+		 speaks == SPEAKS_JSON ? "json" : "msgpack");
+	peer_send(p, FRAME_HANDSHAKE_REPLY, text);
 }
 
 static inline void fake_turn(struct fake *f)
@@ -188,10 +254,7 @@ static inline void fake_turn(struct fake *f)
 		/* Nothing may follow before the answer. */
 		assert_int_equal(p->n, 0);
 		p->shook = true;
-		peer_send(p, FRAME_HANDSHAKE_REPLY,
-			  "{\"protocol_version\":2,\"success\":true,"
-			  "\"error\":null,\"encoding\":\"json\","
-			  "\"capabilities\":{}}");
+		peer_shake(p);
 	}
 }
 
@@ -273,6 +336,9 @@ static inline int setup(void **state)
 		.chunk_size = 64 * 1024,
 		.max_reply_bytes = 64 * 1024,
 		.complete = COMPLETE_ALWAYS,
+		.msgpack_shape = speaks == SPEAKS_MAP ? SHAPE_MAP :
+							SHAPE_ARRAY,
+		.raw_body = speaks == SPEAKS_RAW,
 	};
 	return 0;
 }
@@ -513,11 +579,17 @@ static inline const char *id_of(struct ask *a)
 
 static inline int run_agent_tests(const struct CMUnitTest *tests, size_t n)
 {
-	int failed;
+	static const char *const names[SPEAKS_N] = {
+		"agent, JSON", "agent, arrays", "agent, maps",
+		"agent, arrays with raw bodies",
+	};
+	int failed = 0;
 
 	rcu_worker_online();
 	log_set_level(LOG_ERROR);
-	failed = _cmocka_run_group_tests("agent", tests, n, NULL, NULL);
+	for (speaks = 0; speaks < SPEAKS_N; speaks++)
+		failed += _cmocka_run_group_tests(names[speaks], tests, n,
+						  NULL, NULL);
 	rcu_worker_offline();
 	return failed;
 }

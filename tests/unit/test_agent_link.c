@@ -438,6 +438,73 @@ static void test_large_reply(void **state)
 	end_and_answer(w, &a);
 }
 
+/* ---- bodies ---------------------------------------------------------------- */
+
+static void keep_mutation(struct ask *a)
+{
+	const struct body_mutation *m = &a->reply.decision->request_body;
+
+	assert_true(m->present);
+	assert_true(slice_eq(m->data, SLICE("\xffHELLO")));
+}
+
+/* An agent that replaces a chunk, as its encoding has it. */
+static void send_mutation(struct world *w, struct peer *p, const char *id)
+{
+	struct wire_format format = speaks_format();
+	struct decision d = {
+		.id_kind = DECISION_ID_PRESENT, .id = slice_str(id),
+		.request_body = { true, SLICE("\xffHELLO"), 0 },
+	};
+	struct outq q;
+
+	outq_init(&q, &w->loop->blocks);
+	assert_true(wire_agent_encode_reply(&q, &format, &d));
+	assert_ptr_equal(q.first, q.last);
+	peer_send_raw(p, q.first->p, q.first->n);
+	outq_clear(&q);
+}
+
+static void test_body_mutation(void **state)
+{
+	struct world *w = *state;
+	struct frame f;
+	struct ask a;
+
+	start_up(w);
+	warm_up(w);
+	ask_many(w, &a, 1, 2000 * MS);
+	answer(last_peer(w), id_of(&a));
+	until(w, a.answered);
+	a.then = keep_mutation;
+	ask_chunk(&a, 0, 2000 * MS);
+	next_event(w, last_peer(w), &f);
+	assert_int_equal(f.type, FRAME_REQUEST_CHUNK);
+	if (speaks == SPEAKS_RAW)	/* id, bin of five bytes, last */
+		assert_memory_equal(f.text + 35, "\xc4\x05Hello\xc3", 8);
+	send_mutation(w, last_peer(w), f.id);
+	until(w, a.answered == 2);
+	end_and_answer(w, &a);
+}
+
+/* JSON is read on every link: a brace tells it. */
+static void test_json_on_any_link(void **state)
+{
+	struct world *w = *state;
+	enum speaks was = speaks;
+	struct ask a;
+
+	start_up(w);
+	warm_up(w);
+	ask_many(w, &a, 1, 2000 * MS);
+	speaks = SPEAKS_JSON;
+	answer_as(last_peer(w), id_of(&a), "{\"block\":{\"status\":403}}");
+	speaks = was;
+	until(w, a.answered);
+	assert_int_equal(a.kind, DECISION_BLOCK);
+	end_and_answer(w, &a);
+}
+
 /* ---- request complete, ping ---------------------------------------------------------------- */
 
 static void test_complete_answered(void **state)
@@ -605,6 +672,8 @@ int main(void)
 		T(test_bad_type),
 		T(test_partial_stalls),
 		T(test_large_reply),
+		T(test_body_mutation),
+		T(test_json_on_any_link),
 		T(test_complete_answered),
 		T(test_complete_silent),
 		T(test_complete_never_comes),
