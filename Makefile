@@ -67,7 +67,12 @@ BUILD	:= build/$(FLAVOUR)
 CPPFLAGS += -Isrc -D_GNU_SOURCE -DVERSION='"$(VERSION)"'
 CFLAGS_ALL = -std=gnu11 -fPIE $(WARN) $(OPT_$(FLAVOUR)) $(PKG_CFLAGS) $(CFLAGS)
 LDFLAGS_ALL = $(LD_$(FLAVOUR)) $(LDFLAGS)
-LINK	= $(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $^ $(PKG_LIBS)
+# Short lines; V=1 shows the whole commands.
+ifndef V
+SAY_CC	= @echo "  CC    $@";
+SAY_LD	= @echo "  LD    $@";
+endif
+LINK	= $(SAY_LD) $(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $^ $(PKG_LIBS)
 
 # ---- the daemon and the agents ----------------------------------------------
 
@@ -99,7 +104,7 @@ $(BUILD)/scripted-agent: $(SCRIPTED_OBJ) $(AGENT_OBJ)
 
 $(BUILD)/%.o: %.c Makefile
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
+	$(SAY_CC) $(CC) $(CPPFLAGS) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
 
 # ---- unit tests: one program per file ---------------------------------------
 
@@ -163,6 +168,8 @@ $(LOAD): %: %.o $(BUILD)/tests/load/common.o
 	$(LINK)
 
 load: $(LOAD)
+
+include bench/bench.mk
 
 # ---- checks -----------------------------------------------------------------
 

@@ -204,6 +204,7 @@ def test_queue_overload(env):
         "timeout": "30s", "connections": 1, "max_connections": 1, "depth": 2,
         "queue": 3}})
     eq(fetch(d.port, target="/first").status, 200)
+    d.wait_metric(0, "agent_in_flight", agent="waf")
     cs = [Raw(d.port) for _ in range(8)]
     for c in cs:
         c.request()
