@@ -9,6 +9,7 @@
 #	make check-asan check-tsan check-e2e check-interop lint format
 #	make sim SEEDS=1-1000	the simulator; SEED=7 replays one, verbosely
 #	make fuzz FUZZ_SECONDS=60
+#	make bench-micro	see bench/bench.mk
 #	make install DESTDIR= PREFIX=/usr
 #	CI=1			warnings are errors
 
