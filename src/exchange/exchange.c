@@ -644,6 +644,18 @@ static void end_sessions(struct exchange *ex)
 
 	for (unsigned i = 0; i < ex->n_parties; i++)
 		agent_session_end(&ex->parties[i].session, &complete);
+	ex->n_parties = 0;
+}
+
+void exchange_let_go(struct exchange *ex)
+{
+	struct snapshot *s = ex->snapshot;
+
+	end_sessions(ex);
+	ex->snapshot = NULL;
+	ex->route = NULL;
+	ex->upstream = NULL;
+	worker_unpin(ex->worker, s);
 }
 
 static enum wire_cancel cancel_reason(enum ended_by by)
@@ -684,13 +696,13 @@ void exchange_end(struct exchange *ex, enum ended_by by, const char *why)
 	give_back(ex, false);
 	flow_abort(&ex->request, "ended");
 	flow_abort(&ex->response, "ended");
-	end_sessions(ex);
 	record_end(ex);
+	if (ex->snapshot)
+		exchange_let_go(ex);
 	counter_dec(&w->metrics->exchanges_in_flight);
 	w->n_exchanges--;
 	ex->client = NULL;
 	loop_defer_reap(w->loop, &ex->reap, on_exchange_reap);
-	worker_unpin(w, ex->snapshot);
 	if (whole)
 		client_exchange_over(c);
 	else

@@ -203,6 +203,15 @@ struct flow {
 
 enum exchange_state { EXCHANGE_OPEN, EXCHANGE_ENDING };
 
+/* What the log says of an exchange that stands in its snapshot. */
+struct record_kept {
+	const char *route, *upstream, *server;
+	struct record_agent *agents;
+	unsigned n_agents;
+	uint64_t generation;
+	bool taken;
+};
+
 struct exchange {
 	uint8_t state;			/* enum exchange_state */
 	uint8_t ended_by;		/* enum ended_by */
@@ -217,7 +226,7 @@ struct exchange {
 	const char *decided_by;
 	struct worker *worker;
 	struct client *client;		/* NULL once it let go */
-	struct snapshot *snapshot;	/* pinned */
+	struct snapshot *snapshot;	/* pinned; NULL in a tunnel */
 	const struct snapshot_route *route;	/* NULL: none */
 	struct upstream *upstream;
 	struct worker_listener *listener;
@@ -244,6 +253,7 @@ struct exchange {
 	unsigned attempts;
 	unsigned status;		/* sent to the client; 0 none */
 	char timestamp[TIMEFMT_RFC3339_MS];
+	struct record_kept kept;
 };
 
 static inline bool exchange_open(const struct exchange *ex)
@@ -273,6 +283,8 @@ void exchange_client_gone(struct exchange *ex, const char *why);
 /* Stops all that goes upstream and all asking; the response may still be ours
  * to make. */
 void exchange_stop_upstream(struct exchange *ex);
+/* Ends all agents' sessions and lets the snapshot go. */
+void exchange_let_go(struct exchange *ex);
 void exchange_withdraw_calls(struct exchange *ex, enum wire_cancel why);
 /* Something of ours ran out of memory. */
 void exchange_no_memory(struct exchange *ex);
@@ -375,6 +387,10 @@ bool held_account(struct flow *f, uint64_t n) MUST_CHECK;
 void held_return_lease(struct worker *w);
 
 /* record.c */
+
+/* Counts the request at its route and copies what the line needs of the
+ * snapshot, which is let go then. False: no memory. */
+bool record_keep(struct exchange *ex) MUST_CHECK;
 
 void record_end(struct exchange *ex);
 

@@ -8,43 +8,86 @@ static enum code_class class_of(unsigned status)
 	return (enum code_class)(CODE_1XX + status / 100 - 1);
 }
 
-static void count(struct exchange *ex, uint64_t total_us)
+static void count_route(struct exchange *ex)
 {
-	struct worker *w = ex->worker;
-	struct worker_metrics *m = w->metrics;
 	struct metrics_set *set = ex->route ? ex->route->metrics :
 				  ex->snapshot->no_route;
-	struct route_metrics *route = metrics_set_local(set, w->index);
+	struct route_metrics *route =
+		metrics_set_local(set, ex->worker->index);
 	/* 499 is the log's word for no status at all. */
 	unsigned status = ex->status == 499 &&
 		ex->ended_by == ENDED_CLIENT ? 0 : ex->status;
 
 	counter_inc(&route->requests[class_of(status)]);
+}
+
+static void count(struct exchange *ex, uint64_t total_us)
+{
+	struct worker_metrics *m = ex->worker->metrics;
+
 	counter_inc(&m->ended[ex->ended_by]);
 	counter_add(&m->request_bytes, ex->request.body_bytes);
 	counter_add(&m->response_bytes, ex->response.sent_bytes);
 	histogram_add(&m->request_us, total_us);
 }
 
-static unsigned collect_agents(struct exchange *ex,
-			       struct record_agent **out)
+static void collect_agents(struct exchange *ex, struct record_kept *k)
 {
 	unsigned kinds = EVENT_RESPONSE_CHUNK + 1;
 	struct record_agent *list;
-	unsigned n = 0;
 
 	if (ex->n_parties == 0)
-		return 0;
+		return;
 	list = arena_alloc(&ex->arena,
 			   ex->n_parties * kinds * sizeof(*list));
 	if (!list)
-		return 0;
+		return;
+	k->agents = list;
 	for (unsigned i = 0; i < ex->n_parties; i++)
-		for (unsigned k = 0; k < kinds; k++)
-			if (ex->parties[i].record[k])
-				list[n++] = *ex->parties[i].record[k];
-	*out = list;
-	return n;
+		for (unsigned e = 0; e < kinds; e++)
+			if (ex->parties[i].record[e])
+				list[k->n_agents++] =
+					*ex->parties[i].record[e];
+}
+
+/* What the line says that stands in the snapshot. */
+static void take_names(struct exchange *ex)
+{
+	struct record_kept *k = &ex->kept;
+
+	k->generation = ex->snapshot->generation;
+	k->route = ex->route ? ex->route->config->name : NULL;
+	k->upstream = ex->upstream ? upstream_name(ex->upstream) : NULL;
+	k->server = ex->server;
+	collect_agents(ex, k);
+	count_route(ex);
+	k->taken = true;
+}
+
+static bool keep_text(struct arena *a, const char **text)
+{
+	struct slice copy;
+
+	if (!*text)
+		return true;
+	copy = arena_dup(a, slice_of(*text, strlen(*text) + 1));
+	*text = copy.p;
+	return copy.p != NULL;
+}
+
+bool record_keep(struct exchange *ex)
+{
+	struct record_kept *k = &ex->kept;
+	bool ok;
+
+	take_names(ex);
+	ok = keep_text(&ex->arena, &k->route) &&
+	     keep_text(&ex->arena, &k->upstream) &&
+	     keep_text(&ex->arena, &k->server) &&
+	     keep_text(&ex->arena, &ex->decided_by);
+	for (unsigned i = 0; ok && i < k->n_agents; i++)
+		ok = keep_text(&ex->arena, &k->agents[i].name);
+	return ok;
 }
 
 static struct slice value_of(const struct http_head *h, enum http_field_id id)
@@ -75,9 +118,7 @@ static void fill_times(const struct exchange *ex, struct record *r,
 static void write_line(struct exchange *ex, uint64_t total_us)
 {
 	struct worker *w = ex->worker;
-	const struct config_route *route = ex->route ? ex->route->config :
-					   NULL;
-	struct record_agent *agents = NULL;
+	const struct record_kept *k = &ex->kept;
 	struct record r = {
 		.start_wall_us = ex->start_wall_us,
 		.request_id = ex->meta.request_id,
@@ -90,9 +131,9 @@ static void write_line(struct exchange *ex, uint64_t total_us)
 		.target = ex->target,
 		.protocol = ex->method.n == 0 ? "" :
 			    ex->request.head.minor ? "HTTP/1.1" : "HTTP/1.0",
-		.route = route ? route->name : NULL,
-		.upstream = ex->upstream ? upstream_name(ex->upstream) : NULL,
-		.server = ex->server,
+		.route = k->route,
+		.upstream = k->upstream,
+		.server = k->server,
 		.attempts = ex->attempts,
 		.status = ex->status,
 		.ended_by = (enum ended_by)ex->ended_by,
@@ -101,15 +142,15 @@ static void write_line(struct exchange *ex, uint64_t total_us)
 		.response_bytes = ex->response.sent_bytes,
 		.decided_by = ex->decided_by,
 		.bypass = ex->bypass,
-		.generation = ex->snapshot->generation,
+		.agents = k->agents,
+		.n_agents = k->n_agents,
+		.generation = k->generation,
 		.referer = value_of(&ex->request.head, HTTP_FIELD_REFERER),
 		.user_agent = value_of(&ex->request.head,
 				       HTTP_FIELD_USER_AGENT),
 	};
 
 	fill_times(ex, &r, total_us);
-	r.n_agents = collect_agents(ex, &agents);
-	r.agents = agents;
 	if (access_log_add(w->shared->access, w->index, &r, w->metrics))
 		loop_defer_flush(w->loop, &w->access_flush, on_flush);
 }
@@ -118,6 +159,8 @@ void record_end(struct exchange *ex)
 {
 	uint64_t total_us = ex->worker->loop->now_us - ex->start_us;
 
+	if (!ex->kept.taken)
+		take_names(ex);
 	count(ex, total_us);
 	write_line(ex, total_us);
 }

@@ -4,7 +4,8 @@
  * both sides have closed, when one breaks, or when nothing has passed for as
  * long as the upstream may be idle.
  *
- * It keeps its snapshot pinned until it ends.
+ * It may last for days: it lets go of agents, group and snapshot, so that no
+ * reload waits for it.
  */
 #include "exchange/exchange.h"
 
@@ -160,9 +161,15 @@ void tunnel_start(struct exchange *ex)
 	t->ex = ex;
 	t->client = &client->stream;
 	t->upstream = &upstream->stream;
-	t->idle_us = ex->route->config->upstream->timeouts.idle_us;
+	t->idle_us = upstream_idle_us(ex->upstream);
 	ex->tunnel_state = t;
 	deadline_stop(&ex->total_deadline);
+	if (!record_keep(ex)) {
+		exchange_end(ex, ENDED_LIMIT, "no_memory");
+		return;
+	}
+	upstream_orphan(&ex->lease);
+	exchange_let_go(ex);
 	h1_detach(client);
 	h1_detach(upstream);
 	stream_set_events(t->client, &client_events);

@@ -171,6 +171,11 @@ bool upstream_same(const struct upstream *u, const struct config_upstream *c)
 	return true;
 }
 
+uint64_t upstream_idle_us(const struct upstream *u)
+{
+	return u->idle_us;
+}
+
 const char *upstream_name(const struct upstream *u)
 {
 	return u->name;

@@ -30,6 +30,8 @@ void upstream_put(struct upstream *u);
 /* Would this block make the same group? Then it is kept over a reload. */
 bool upstream_same(const struct upstream *u, const struct config_upstream *c);
 const char *upstream_name(const struct upstream *u);
+/* timeouts.idle, in microseconds. Any thread. */
+uint64_t upstream_idle_us(const struct upstream *u);
 /* One element of /upstreams' list, as JSON. Any thread: reads counters. */
 void upstream_print_json(struct upstream *u, FILE *out);
 
