@@ -170,7 +170,7 @@ $(LOAD): %: %.o $(BUILD)/tests/load/common.o
 
 load: $(LOAD)
 
-include bench/bench.mk
+-include bench/bench.mk
 
 # ---- checks -----------------------------------------------------------------
 
