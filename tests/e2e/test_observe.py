@@ -157,6 +157,7 @@ def test_metrics(env):
 def test_admin(env):
     env.agent("waf")
     d = env.proxy(env.origin().port, {"waf": {}})
+    d.wait_metric(4, "agent_links", agent="waf", state="up")
     eq(d.admin("/livez").body.strip(), b"ok")
     ready = json.loads(d.admin("/readyz").body)
     eq(ready, {"ready": True, "draining": False, "reasons": []})
