@@ -191,7 +191,7 @@ static void load_number(struct loader *l, const struct config_row *row,
 {
 	const char *text = loader_text(l, value);
 	char why[VALUE_WHY], range[96];
-	uint64_t n;
+	uint64_t n = 0;
 
 	if (!text)
 		return;
