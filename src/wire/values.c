@@ -97,12 +97,43 @@ bool values_bool_or_nil(struct values *v, bool *out)
 	       token == TOKEN_NIL;
 }
 
+/*
+ * Most optionals are nil and most lists are empty: these are seen by a look at
+ * the bytes, before a token is made of them.
+ */
+static bool take_nil(struct reader *r)
+{
+	size_t n = r->json ? 4 : 1;
+
+	if ((size_t)(r->end - r->p) < n ||
+	    (r->json ? utf8_load32(r->p) != utf8_load32("null")
+		     : *r->p != (char)0xc0))
+		return false;
+	r->p += n;
+	return true;
+}
+
+static bool take_empty(struct reader *r, bool map)
+{
+	const char *empty = r->json ? map ? "{}" : "[]" : map ? "\x80" : "\x90";
+	size_t n = r->json ? 2 : 1;
+
+	if ((size_t)(r->end - r->p) < n || r->p[0] != empty[0] ||
+	    (n == 2 && r->p[1] != empty[1]))
+		return false;
+	r->p += n;
+	return true;
+}
+
 bool values_struct(struct values *v, bool nil_allowed,
 		   struct reader_members *m, const struct slice *names,
 		   unsigned n)
 {
-	enum token token = reader_next(&v->r);
+	enum token token;
 
+	if (nil_allowed && take_nil(&v->r))
+		return false;
+	token = reader_next(&v->r);
 	if (token == TOKEN_NIL && nil_allowed)
 		return false;
 	if (token != TOKEN_MAP && (token != TOKEN_ARRAY || v->r.json)) {
@@ -116,8 +147,11 @@ bool values_struct(struct values *v, bool nil_allowed,
 bool values_list(struct values *v, bool nil_allowed, bool map,
 		 struct reader_iter *it)
 {
-	enum token token = reader_next(&v->r);
+	enum token token;
 
+	if (nil_allowed && take_empty(&v->r, map))
+		return false;
+	token = reader_next(&v->r);
 	if (token == TOKEN_NIL && nil_allowed)
 		return false;
 	if (token != (map ? TOKEN_MAP : TOKEN_ARRAY)) {
