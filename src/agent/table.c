@@ -2,22 +2,26 @@
 #include <stdlib.h>
 
 #include "agent/internal.h"
+#include "base/hash.h"
 #include "base/mem.h"
 #include "net/sock.h"
 
+/*
+ * Few tables, each small: so many buckets (16 bytes each) that a look-up finds
+ * its agent as the first of its chain up to a thousand of them. A limit, for
+ * then liburcu keeps the buckets in one array.
+ */
+#define TABLE_BUCKETS	1024
+#define TABLE_BUCKETS_MAX	(64 * TABLE_BUCKETS)
+
 struct agent_table {
 	struct cds_lfht *ht;
-	uint64_t key;		/* of the hash: nobody foretells a bucket */
+	uint64_t key[2];	/* of the hash: nobody foretells a bucket */
 };
 
 static unsigned long table_hash(const struct agent_table *t, const char *name)
 {
-	uint64_t h = t->key ^ 0xcbf29ce484222325u;
-
-	for (; *name; name++)
-		h = (h ^ (unsigned char)*name) * 0x100000001b3u;
-	h ^= h >> 32;
-	return (unsigned long)(h * 0x9e3779b97f4a7c15u);
+	return (unsigned long)hash_bytes(t->key, name, strlen(name));
 }
 
 static int table_match(struct cds_lfht_node *node, const void *name)
@@ -61,8 +65,9 @@ struct agent_table *agent_table_new(void)
 
 	if (!t)
 		return NULL;
-	sock_random(&t->key, sizeof(t->key));
-	t->ht = cds_lfht_new(16, 16, 0, CDS_LFHT_AUTO_RESIZE, NULL);
+	sock_random(t->key, sizeof(t->key));
+	t->ht = cds_lfht_new(TABLE_BUCKETS, TABLE_BUCKETS, TABLE_BUCKETS_MAX,
+			     CDS_LFHT_AUTO_RESIZE, NULL);
 	if (!t->ht) {
 		mem_free(t);
 		return NULL;
