@@ -26,7 +26,7 @@
 #define IN_MIN		65536u
 #define OUT_MAX		(1u << 20)	/* unsent; then reading stops */
 
-/* ---- links and exchanges ------------------------------------------------------ */
+/* ---- links and exchanges ------------------------------------------------ */
 
 /* An exchange of which a body is under way; until its complete event. */
 struct exchange {
@@ -89,7 +89,7 @@ static struct exchange *get_exchange(struct link *l, const char *id)
 	return *at;
 }
 
-/* ---- the protocol -------------------------------------------------------------- */
+/* ---- the protocol ------------------------------------------------------- */
 
 static bool answer(struct link *l, const struct wire_agent_event *e,
 		   const struct rule *r)
@@ -181,7 +181,7 @@ static bool on_frame(struct link *l, uint8_t type, struct slice payload)
 	       outq_copy(&l->out, payload.p, payload.n);
 }
 
-/* ---- sockets ------------------------------------------------------------------- */
+/* ---- sockets ------------------------------------------------------------ */
 
 static void link_close(struct link *l)
 {

@@ -27,7 +27,7 @@ const char *rule_id(const struct rule *rule)
 	return rule->id;
 }
 
-/* ---- reading ------------------------------------------------------------------ */
+/* ---- reading ------------------------------------------------------------ */
 
 static bool parse_ip(const char *text, struct net_peer *out)
 {
@@ -187,7 +187,7 @@ struct rules *rules_load(const char *path)
 	return NULL;
 }
 
-/* ---- matching ----------------------------------------------------------------- */
+/* ---- matching ----------------------------------------------------------- */
 
 /* needle is in lower case. */
 static bool contains(struct slice s, const char *needle)

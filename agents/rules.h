@@ -8,14 +8,14 @@
 #include "wire/codec.h"
 
 #define RULES_MAX	1024u
-#define RULES_TEXT_MAX	256u		/* bytes of a name or a text, with NUL */
+#define RULES_TEXT_MAX	256u		/* of a name or a text, with NUL */
 
 struct rule;
 
 struct rules {
 	unsigned n;
 	struct rule *rule;
-	size_t longest;			/* of the body texts; 0: there are none */
+	size_t longest;			/* of the body texts; 0: none */
 	/* The edits that go with an allow. */
 	struct header_op *request_ops, *response_ops;
 	unsigned n_request_ops, n_response_ops;

@@ -48,7 +48,7 @@ bool wire_encode_ping(struct outq *q, uint64_t sequence, uint64_t wall_ms)
 /* The sequence of a pong's payload; false if it cannot be read. */
 bool wire_decode_pong(struct slice payload, uint64_t *sequence) MUST_CHECK;
 
-/* ---- replies -------------------------------------------------------------- */
+/* ---- replies ------------------------------------------------------------ */
 
 /* About the event that a reply answers; the checks depend on it. */
 struct wire_expect {
@@ -76,7 +76,7 @@ enum decision_fault wire_decode_reply(char *buf, size_t len,
 enum decision_fault wire_check_reply(const struct decision *d,
 	const struct wire_expect *expect) MUST_CHECK;
 
-/* ---- handshake ------------------------------------------------------------ */
+/* ---- handshake ---------------------------------------------------------- */
 
 enum wire_offer { WIRE_OFFER_BOTH, WIRE_OFFER_JSON, WIRE_OFFER_MSGPACK };
 
@@ -96,7 +96,7 @@ struct wire_handshake {
 bool wire_decode_handshake(struct slice payload, enum wire_offer offer,
 	struct wire_handshake *h) MUST_CHECK;
 
-/* ---- the agent's side (agents/, tests/scripted-agent) ---------------------- */
+/* ---- the agent's side (agents/, tests/scripted-agent) ------------------- */
 
 /*
  * An event as an agent reads it: everything copied or pointing into buf.

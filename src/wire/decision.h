@@ -61,7 +61,8 @@ enum decision_fault {
 
 enum decision_id {
 	DECISION_ID_MISSING,	/* no such key */
-	DECISION_ID_EMPTY,	/* "" or 0: the agent could not read the event */
+	/* "" or 0: the agent could not read the event. */
+	DECISION_ID_EMPTY,
 	DECISION_ID_PRESENT,
 };
 

@@ -23,7 +23,7 @@ unsigned encode_count_names(const struct wire_format *f,
 	return n + (encode_has_pseudo(f, ev) ? 2 : 0);
 }
 
-/* ---- measuring ------------------------------------------------------------ */
+/* ---- measuring ---------------------------------------------------------- */
 
 /* Bytes of all texts in the event; those that pseudo headers repeat twice. */
 static size_t text_bytes(const struct event *ev)
@@ -81,9 +81,9 @@ static size_t head_bound(const struct wire_format *f, const struct event *ev)
 	return FRAME_HEAD + fixed + exact_bytes(f, ev);
 }
 
-/* ---- events of one piece --------------------------------------------------- */
+/* ---- events of one piece ------------------------------------------------ */
 
-/* Writes the frame head before a payload that ends at `end`, and queues both. */
+/* Writes the frame head before a payload that ends at `end`; queues both. */
 static enum wire_result finish(struct outq *q, char *start, const char *end,
 			       uint8_t type)
 {
@@ -173,7 +173,7 @@ out:
 	return result;
 }
 
-/* ---- chunks ---------------------------------------------------------------- */
+/* ---- chunks ------------------------------------------------------------- */
 
 /* The bytes of a chunk frame around its data. */
 struct edges {

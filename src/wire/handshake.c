@@ -160,7 +160,7 @@ bool wire_decode_handshake(struct slice payload, enum wire_offer offer,
 	return good;
 }
 
-/* ---- the agent's side ---------------------------------------------------------- */
+/* ---- the agent's side --------------------------------------------------- */
 
 bool wire_agent_decode_handshake(struct slice payload, bool *offers_msgpack,
 				 bool *offers_json)

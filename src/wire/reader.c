@@ -46,7 +46,7 @@ bool reader_keys_add(struct reader *r, struct reader_keys *keys,
 	return true;
 }
 
-/* ---- structs ---------------------------------------------------------------- */
+/* ---- structs ------------------------------------------------------------ */
 
 /*
  * Writers put the keys in wire order nearly always: so look whether the one
@@ -117,7 +117,7 @@ int reader_member(struct reader *r, struct reader_members *m)
 	return -1;
 }
 
-/* ---- whole values ------------------------------------------------------------ */
+/* ---- whole values ------------------------------------------------------- */
 
 static char *text_room(struct reader_text *t, size_t n)
 {

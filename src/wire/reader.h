@@ -103,7 +103,7 @@ static inline bool reader_more(struct reader *r, struct reader_iter *it)
 /* The key of the next pair. False: no string (a fault). */
 bool reader_key(struct reader *r, struct slice *key);
 
-/* ---- keys seen, so that none comes twice ----------------------------------- */
+/* ---- keys seen, so that none comes twice -------------------------------- */
 
 struct reader_keys {
 	unsigned n;
@@ -114,7 +114,7 @@ struct reader_keys {
 bool reader_keys_add(struct reader *r, struct reader_keys *keys,
 		     struct slice key);
 
-/* ---- structs ---------------------------------------------------------------- */
+/* ---- structs ------------------------------------------------------------ */
 
 #define READER_MEMBERS	16u
 
@@ -150,7 +150,7 @@ static inline void reader_members(struct reader *r, struct reader_members *m,
  * Unknown keys are skipped. */
 int reader_member(struct reader *r, struct reader_members *m);
 
-/* ---- whole values ------------------------------------------------------------ */
+/* ---- whole values ------------------------------------------------------- */
 
 /* A growing text that values are rendered into. */
 struct reader_text {

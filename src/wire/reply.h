@@ -1,8 +1,33 @@
-/* Between the reader of replies and its short cut; private to wire/. */
+/*
+ * Between the parts of the reply reader; private to wire/. reply.c has the
+ * reply as a whole, reply_decision.c and reply_ops.c the two larger of its
+ * fields, reply_plain.c a short cut.
+ */
 #ifndef WIRE_REPLY_H
 #define WIRE_REPLY_H
 
-#include "base/slice.h"
+#include "wire/decision.h"
+#include "wire/values.h"
+
+#define REPLY_OPS_MAX	256u	/* header edits of a side */
+#define REPLY_PAIRS_MAX	64u	/* headers of a block, parameters */
+
+/* One reading of one reply. Faults are noted in v. */
+struct reply_walk {
+	struct values v;
+	struct decision *d;
+	bool raw_body;
+	size_t audit_left;	/* bytes of text that still go into the log */
+};
+
+static inline bool reply_is(struct slice s, const char *word)
+{
+	return s.n == strlen(word) && memcmp(s.p, word, s.n) == 0;
+}
+
+/* Each reads the value that comes next. */
+void reply_read_decision(struct reply_walk *w);
+void reply_read_ops(struct reply_walk *w, bool request);
 
 /*
  * Is this, byte for byte, the allow without edits that all known agents write,

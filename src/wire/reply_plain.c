@@ -48,7 +48,8 @@ static bool fits(const char *buf, struct slice front, struct slice back,
 	return true;
 }
 
-#define SIZE(front, back)	(sizeof(front) + sizeof(back) - 2 + EVENT_ID_LEN)
+#define SIZE(front, back)						\
+	(sizeof(front) + sizeof(back) - 2 + EVENT_ID_LEN)
 
 bool reply_is_plain_allow(const char *buf, size_t len, struct slice *id)
 {

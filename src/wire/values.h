@@ -38,7 +38,8 @@ bool values_is_str(struct values *v, enum token token);
 /* Each reads one value. False, with a fault: another type. nil: nil gives
  * *out its default and true. */
 bool values_str(struct values *v, struct slice *out);
-bool values_str_or_nil(struct values *v, struct slice *out);	/* { NULL, 0 } */
+/* nil: { NULL, 0 } */
+bool values_str_or_nil(struct values *v, struct slice *out);
 bool values_uint(struct values *v, uint64_t max, uint64_t *out);
 bool values_uint_or_nil(struct values *v, uint64_t max, uint64_t *out);
 bool values_bool_or_nil(struct values *v, bool *out);

@@ -81,7 +81,7 @@ void link_free_all(struct agent *a)
 		link_free(a->links);
 }
 
-/* ---- writing ------------------------------------------------------------------ */
+/* ---- writing ------------------------------------------------------------ */
 
 static void arm(struct event *ev, uint64_t due_ms)
 {
@@ -207,7 +207,7 @@ static void send_bytes(struct link *l, const char *p, size_t n,
 	append(l, i);
 }
 
-/* ---- replies ------------------------------------------------------------------ */
+/* ---- replies ------------------------------------------------------------ */
 
 /* A queue's bytes in one piece; the queue is empty then. */
 static char *linear(struct outq *q, size_t *n)
@@ -326,7 +326,7 @@ static void reply(struct link *l, struct answer *a,
 		l->dead = true;
 }
 
-/* ---- frames ------------------------------------------------------------------- */
+/* ---- frames ------------------------------------------------------------- */
 
 static void keep_text(char *to, size_t size, struct slice s, struct slice *out)
 {
@@ -496,7 +496,7 @@ static void on_frame(struct link *l, uint8_t type, char *p, size_t n)
 		l->dead = true;
 }
 
-/* ---- the socket --------------------------------------------------------------- */
+/* ---- the socket --------------------------------------------------------- */
 
 static void handle_frames(struct link *l)
 {

@@ -44,7 +44,7 @@ struct answer {
 	uint32_t length;
 	uint8_t type;
 	unsigned delay_ms;
-	unsigned reorder;		/* gather so many, then send backwards */
+	unsigned reorder;		/* gather so many, send backwards */
 	unsigned drip_bytes, drip_ms;
 	struct header_op request_ops[ANSWER_OPS], response_ops[ANSWER_OPS];
 	struct name_value headers[ANSWER_OPS], params[ANSWER_OPS];

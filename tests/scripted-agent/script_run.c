@@ -1,7 +1,7 @@
 /* Which lines match an event, and what they make of the answer. */
 #include "lines.h"
 
-/* ---- conditions --------------------------------------------------------------- */
+/* ---- conditions --------------------------------------------------------- */
 
 static bool glob(struct slice pattern, struct slice s)
 {
@@ -108,7 +108,7 @@ static bool line_matches(struct script_line *l,
 	return true;
 }
 
-/* ---- actions ------------------------------------------------------------------ */
+/* ---- actions ------------------------------------------------------------ */
 
 static void add_pair(struct name_value *to, unsigned *n, struct slice value)
 {

@@ -379,7 +379,7 @@ static void test_numbers(void **state)
 	fixture_fini(&x);
 }
 
-/* ---- chunks ---------------------------------------------------------------- */
+/* ---- chunks ------------------------------------------------------------- */
 
 static char *pattern(size_t n)
 {
@@ -495,7 +495,7 @@ static void test_chunk_too_large(void **state)
 	free(data);
 }
 
-/* ---- memory ---------------------------------------------------------------- */
+/* ---- memory ------------------------------------------------------------- */
 
 static int fail_after;
 

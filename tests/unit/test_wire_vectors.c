@@ -159,7 +159,7 @@ static void test_control(void **state)
 	fixture_fini(&x);
 }
 
-/* ---- replies -------------------------------------------------------------- */
+/* ---- replies ------------------------------------------------------------ */
 
 /* The vector into exactly sized memory, so that ASan sees an over-read. The
  * caller frees *buf after it has looked at *d. */
