@@ -19,6 +19,11 @@ static const struct agent_tuning default_tuning = {
 	.extra_idle_us = 60 * SECOND,
 	.refill_us = 1 * SECOND,
 	.max_tombstones = 8,
+	.breaker_failures = 5,
+	.breaker_good = 2,
+	.breaker_open_us = 30 * SECOND,
+	.breaker_slack_us = 1 * SECOND,
+	.health_us = 1 * SECOND,
 };
 
 /* ---- the copy of the config ------------------------------------------------ */
@@ -78,7 +83,7 @@ bool agent_same(const struct agent *a, const struct config_agent *c)
 			    c->owns_headers, c->n_owns_headers) &&
 	       o->connections == c->connections &&
 	       o->max_connections == c->max_connections &&
-	       o->depth == c->depth && o->queue == c->queue &&
+	       o->balance == c->balance && o->depth == c->depth && o->queue == c->queue &&
 	       o->encoding == c->encoding &&
 	       o->msgpack_shape == c->msgpack_shape &&
 	       o->raw_body == c->raw_body && o->chunk_size == c->chunk_size &&
@@ -116,6 +121,7 @@ static void agent_free(struct agent *a)
 	free_strings(a->config.owns_headers, a->config.n_owns_headers);
 	free_strings(a->config.sockets, a->config.n_sockets);
 	mem_free((void *)a->config.name);
+	pthread_mutex_destroy(&a->breaker.lock);
 	mem_free(a);
 }
 
@@ -194,6 +200,7 @@ struct agent *agent_new(const struct config_agent *config, unsigned n_workers,
 	a->n_workers = n_workers;
 	a->metrics = metrics;
 	a->tuning = default_tuning;
+	pthread_mutex_init(&a->breaker.lock, NULL);
 	if (!copy_config(&a->config, config))
 		goto fail;
 	a->max_frame = max_frame(&a->config);
@@ -313,13 +320,14 @@ void agent_local_start(struct agent *a, struct loop *loop)
 	ASSERT(!l->loop);
 	rcu_publish(&l->loop, loop);
 	CDS_INIT_LIST_HEAD(&l->links);
-	CDS_INIT_LIST_HEAD(&l->queue);
-	l->n_up = l->next_up = l->n_queued = l->n_sessions = 0;
+	fair_init(&l->queue);
+	l->n_up = l->next_up = l->next_instance = l->n_queued = l->n_sessions = 0;
 	l->max_sessions = (a->config.max_concurrency + a->n_workers - 1) /
 			  a->n_workers;
 	sock_random(&l->random, sizeof(l->random));
 	l->random |= 1;
 	l->grace_until_us = 0;
+	health_local_start(l);
 	local_start_grace(l, a->tuning.start_grace_us);
 	local_fill(l);
 }
@@ -336,5 +344,7 @@ void agent_local_close(struct agent *a, struct loop *loop)
 		link_close(link);
 	deadline_stop(&l->grace);
 	deadline_stop(&l->refill);
+	health_local_close(l);
+	breaker_local_close(l);
 	rcu_publish(&l->loop, NULL);
 }

@@ -124,6 +124,8 @@ struct agent_call {
 	uint8_t state;			/* enum call_state */
 	uint8_t timeout_cause;
 	uint8_t fail_cause;
+	uint8_t bucket;			/* in the queue, by route */
+	bool trial;			/* of a breaker that is half open */
 	const char *fail_text;
 };
 

@@ -38,6 +38,7 @@ static void call_tell_failure(struct task *t)
 	};
 
 	counter_inc(&m->failures[call->fail_cause]);
+	breaker_failed(agent_local(s->agent, s->loop), call, reply.cause);
 	if (call->sent_us)
 		counter_dec(&m->in_flight);
 	else
@@ -59,32 +60,65 @@ void call_fail(struct agent_call *call, enum cause cause, const char *text)
 
 /* ---- waiting ---------------------------------------------------------------- */
 
-static void call_wait(struct agent_local *l, struct agent_call *call,
-		      struct cds_list_head *list)
+static void call_queued(struct agent_local *l, struct agent_call *call)
 {
-	if (l->n_queued >= l->agent->config.queue) {
-		call_fail(call, CAUSE_OVERLOAD, "the agent's queue is full");
-		return;
-	}
-	cds_list_add_tail(&call->node, list);
 	call->state = CALL_QUEUED;
 	l->n_queued++;
 	counter_inc(&l->metrics->queued);
 }
 
+/* On its link, until that has room. */
+static void call_wait_pinned(struct agent_local *l, struct agent_call *call,
+			     struct link *link)
+{
+	if (l->n_queued >= l->agent->config.queue) {
+		call_fail(call, CAUSE_OVERLOAD, "the agent's queue is full");
+		return;
+	}
+	call->bucket = FAIR_NONE;
+	cds_list_add_tail(&call->node, &link->waiting);
+	call_queued(l, call);
+}
+
 static void call_unqueue(struct agent_local *l, struct agent_call *call)
 {
-	list_take(&call->node);
+	if (call->bucket == FAIR_NONE)
+		list_take(&call->node);
+	else
+		fair_remove(&l->queue, call);
 	l->n_queued--;
 	counter_dec(&l->metrics->queued);
+}
+
+/*
+ * For any link. When the queue is full, a route that has less than its share
+ * of it takes the place of the newest call of the one that has most.
+ */
+static void call_wait(struct agent_local *l, struct agent_call *call)
+{
+	struct agent_call *victim;
+
+	if (l->n_queued >= l->agent->config.queue) {
+		victim = fair_victim(&l->queue, call);
+		if (!victim) {
+			call_fail(call, CAUSE_OVERLOAD,
+				  "the agent's queue is full");
+			return;
+		}
+		call_unqueue(l, victim);
+		call_fail(victim, CAUSE_OVERLOAD,
+			  "the agent's queue is full of this route");
+	}
+	fair_put(&l->queue, call);
+	call_queued(l, call);
 }
 
 void local_fail_queue(struct agent_local *l, enum cause cause,
 		      const char *text)
 {
-	struct agent_call *call, *tmp;
+	struct agent_call *call;
 
-	cds_list_for_each_entry_safe(call, tmp, &l->queue, node) {
+	while ((call = fair_next(&l->queue)) != NULL) {
 		call_unqueue(l, call);
 		call_fail(call, cause, text);
 	}
@@ -115,44 +149,6 @@ void link_drop_sessions(struct link *link)
 }
 
 /* ---- sending ---------------------------------------------------------------- */
-
-static bool link_has_room(const struct link *link)
-{
-	return link->fifo.n < link->depth;
-}
-
-/*
- * The least loaded of the links that have room; of equals, the next in turn. A
- * stalled one only if no other has room.
- */
-static struct link *local_pick_link(struct agent_local *l)
-{
-	struct link *best = NULL, *stalled = NULL;
-	unsigned n = l->n_up, i = l->next_up;
-
-	for (unsigned k = 0; k < n; k++) {
-		struct link *link;
-
-		if (i >= n)
-			i = 0;
-		link = l->up[i++];
-		if (!link_has_room(link))
-			continue;
-		if (UNLIKELY(link->stalled)) {
-			if (!stalled || link->fifo.n < stalled->fifo.n)
-				stalled = link;
-		} else if (!best || link->fifo.n < best->fifo.n) {
-			best = link;
-			if (link->fifo.n == 0)
-				break;
-		}
-	}
-	if (UNLIKELY(!best))
-		best = stalled;
-	if (best)
-		l->next_up = best->up_index + 1;
-	return best;
-}
 
 static uint32_t saturated_ms(uint64_t us)
 {
@@ -234,58 +230,15 @@ static void call_send_queued(struct agent_call *call, struct link *link)
 		call->sent_us = 0;
 }
 
-static bool local_is_full(const struct agent_local *l)
-{
-	return l->max_sessions && l->n_sessions >= l->max_sessions;
-}
-
-/* Up to max_connections; not while one is being opened, here. */
-static bool instance_may_grow(const struct agent_local *l,
-			      const struct instance_local *inst)
-{
-	uint64_t n = counter_read(&inst->links);
-
-	return n < l->agent->config.max_connections &&
-	       n == counter_read(&inst->links_up);
-}
-
-/* All links are at their depth: one more. Not while a new one still has to
- * show that its replies have ids. */
-static void local_open_extra(struct agent_local *l)
-{
-	const struct config_agent *c = &l->agent->config;
-	struct instance_local *best = NULL;
-
-	if (l->n_up == 0 || local_is_full(l))
-		return;
-	for (unsigned i = 0; i < l->n_up; i++)
-		if (l->up[i]->depth < c->depth && !l->up[i]->no_ids)
-			return;
-	for (unsigned i = 0; i < c->n_sockets; i++) {
-		struct instance_local *inst = &l->instances[i];
-
-		if (instance_may_grow(l, inst) &&
-		    (!best || counter_read(&inst->links) <
-			      counter_read(&best->links)))
-			best = inst;
-	}
-	/* Without memory the calls go on waiting. */
-	if (best && !link_open(l, best, true))
-		log_debug("link_open", "agent=%s error=\"out of memory\"",
-			  c->name);
-}
-
 void local_serve(struct agent_local *l)
 {
 	struct link *link;
 
-	while (!cds_list_empty(&l->queue) && !local_is_full(l)) {
+	while (!fair_empty(&l->queue) && !local_is_full(l)) {
 		link = local_pick_link(l);
 		if (!link)
 			break;
-		call_send_queued(cds_list_first_entry(&l->queue,
-						      struct agent_call, node),
-				 link);
+		call_send_queued(fair_next(&l->queue), link);
 	}
 }
 
@@ -323,7 +276,7 @@ void link_serve(struct link *link)
 		call_send_queued(cds_list_first_entry(&link->waiting,
 						      struct agent_call, node),
 				 link);
-	if (!cds_list_empty(&l->queue))
+	if (UNLIKELY(!fair_empty(&l->queue)))
 		local_serve(l);
 }
 
@@ -404,6 +357,7 @@ void agent_withdraw(struct agent_call *call, enum wire_cancel why)
 	}
 	if (call->state == CALL_SENT)
 		call_cut(call, why);
+	breaker_withdrawn(l, call);
 	call_done(call);
 }
 
@@ -422,7 +376,7 @@ static void ask_head(struct agent_local *l, struct agent_call *call)
 {
 	struct link *link = NULL;
 
-	if (LIKELY(cds_list_empty(&l->queue) && !local_is_full(l)))
+	if (LIKELY(fair_empty(&l->queue) && !local_is_full(l)))
 		link = local_pick_link(l);
 	if (LIKELY(link != NULL)) {
 		call->sent_us = call->queued_us;
@@ -435,7 +389,7 @@ static void ask_head(struct agent_local *l, struct agent_call *call)
 		call_fail(call, CAUSE_CONNECT, "no link to the agent");
 		return;
 	}
-	call_wait(l, call, &l->queue);
+	call_wait(l, call);
 	local_open_extra(l);
 }
 
@@ -444,7 +398,7 @@ static void ask_pinned(struct agent_local *l, struct agent_call *call)
 	struct link *link = call->session->link;
 
 	if (!cds_list_empty(&link->waiting) || !link_has_room(link)) {
-		call_wait(l, call, &link->waiting);
+		call_wait_pinned(l, call, link);
 		return;
 	}
 	call->sent_us = call->queued_us;
@@ -453,11 +407,25 @@ static void ask_pinned(struct agent_local *l, struct agent_call *call)
 		call->sent_us = 0;
 }
 
+/* The agent, or all of its instances, may not be asked now: says why. */
+static const char *ask_refused(struct agent_local *l, struct agent_call *call,
+			       uint64_t timeout_us)
+{
+	unsigned gate = agent_gate(l->agent);
+
+	if ((gate & GATE_BREAKER) && !breaker_admits(l, call, timeout_us))
+		return "the breaker is open";
+	if ((gate & GATE_INSTANCE) && !call->session->link)
+		return health_refuses(l);
+	return NULL;
+}
+
 void agent_ask(struct agent_call *call, struct agent_session *s,
 	       const struct event *event, uint64_t timeout_us,
 	       enum cause timeout_cause, agent_reply_fn *on_reply)
 {
 	struct agent_local *l = agent_local(s->agent, s->loop);
+	const char *refused;
 
 	ASSERT(call->state == CALL_IDLE);
 	call->session = s;
@@ -467,6 +435,7 @@ void agent_ask(struct agent_call *call, struct agent_session *s,
 	call->timeout_ms = saturated_ms(timeout_us);
 	call->queued_us = loop_clock_us(s->loop);
 	call->sent_us = 0;
+	call->trial = false;
 	if (UNLIKELY(!l->loop))
 		call_fail(call, CAUSE_UNAVAILABLE, "the agent was removed");
 	else if (UNLIKELY(timeout_us == 0))
@@ -474,6 +443,9 @@ void agent_ask(struct agent_call *call, struct agent_session *s,
 	else if (UNLIKELY(s->lost))
 		call_fail(call, CAUSE_CLOSED,
 			  "the link that had the request was lost");
+	else if (UNLIKELY(agent_gate(s->agent)) &&
+		 (refused = ask_refused(l, call, timeout_us)) != NULL)
+		call_fail(call, CAUSE_UNAVAILABLE, refused);
 	else if (s->link)
 		ask_pinned(l, call);
 	else if (event->type == EVENT_REQUEST_HEAD)
@@ -572,6 +544,6 @@ void agent_session_end(struct agent_session *s,
 	else
 		link_send_complete(link, &ev);
 	/* One less below max_concurrency. */
-	if (l->max_sessions && !cds_list_empty(&l->queue))
+	if (l->max_sessions && !fair_empty(&l->queue))
 		local_serve(l);
 }

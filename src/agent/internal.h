@@ -2,7 +2,8 @@
  * What the files of this room share: table.c (lookup by name), agent.c (an
  * agent and a worker's part of it), link.c (the life of one link), reply.c
  * (frames that come in), ask.c (sessions, calls, queues), fifo.c (entries that
- * wait for replies), print.c (/agents).
+ * wait for replies), pick.c (which link), fair.c (the queue), breaker.c,
+ * health.c, print.c (/agents).
  *
  * Who tells whom: failures of calls are always told by the call's own task,
  * decisions from inside the link's on_read. So a link may die anywhere, also
@@ -117,6 +118,7 @@ struct link {
 	bool unordered;			/* a reply came out of order */
 	bool no_ids;			/* a reply had no id key */
 	bool stalled;			/* the head is a tombstone */
+	bool paused;			/* the agent wants no new exchange */
 	bool got_bytes;			/* of this connection */
 	uint32_t ping_sequence;
 	uint32_t ping_idle;		/* the idle ping under way, or 0 */
@@ -151,6 +153,11 @@ struct agent_tuning {
 	uint64_t extra_idle_us;		/* links on demand are closed after it */
 	uint64_t refill_us;		/* without memory for a link */
 	unsigned max_tombstones;
+	unsigned breaker_failures;	/* in a row, until it opens */
+	unsigned breaker_good;		/* trials in a row, until it closes */
+	uint64_t breaker_open_us;
+	uint64_t breaker_slack_us;	/* a trial's lease over its time-out */
+	uint64_t health_us;		/* how often answers are looked at */
 };
 
 enum instance_state { INSTANCE_NEW, INSTANCE_UP, INSTANCE_DOWN };
@@ -166,8 +173,12 @@ struct agent_instance {
 	uint8_t state;			/* enum instance_state */
 	uint8_t encoding;		/* 0 unknown, 1 json, 2 msgpack */
 	bool warned_raw;
+	uint8_t report;			/* enum agent_state, by itself */
+	bool refused;			/* the config that was pushed */
+	uint64_t report_until_us;	/* 0: until the next one */
 	/* Under lock. */
 	pthread_mutex_t lock;
+	char report_text[96];
 	uint8_t error_cause;		/* CAUSE_NONE: no error yet */
 	uint64_t error_wall_us;
 	char error_text[160];
@@ -179,15 +190,56 @@ struct instance_local {
 	struct counter links_up, links, in_flight;
 };
 
+/*
+ * Calls that wait, by route (fair.c): each route that has some gets its turn,
+ * so that a flood of one does not keep the others out. Routes share a bucket
+ * only when more than FAIR_BUCKETS wait at a time.
+ */
+#define FAIR_BUCKETS	64u
+#define FAIR_NONE	0xffu
+
+struct fair {
+	uint64_t used;		/* bit i: bucket i has calls */
+	unsigned next;		/* whose turn it is */
+	unsigned n;
+	struct {
+		struct cds_list_head calls;
+		unsigned n;
+	} bucket[FAIR_BUCKETS];
+};
+
+void fair_init(struct fair *f);
+void fair_put(struct fair *f, struct agent_call *call);
+/* The next in turn; stays in it until it is removed. NULL: empty. */
+struct agent_call *fair_next(struct fair *f);
+void fair_remove(struct fair *f, struct agent_call *call);
+/* Who makes room for call; NULL: its route has its share already. */
+struct agent_call *fair_victim(struct fair *f, const struct agent_call *call);
+
+static inline bool fair_empty(const struct fair *f)
+{
+	return !f->used;
+}
+
+/* What a worker makes of the answers, once a second (health.c). */
+struct local_health {
+	struct deadline tick;
+	uint64_t decisions, failures, sum_us;	/* as of the last look */
+	uint32_t errors;	/* of 1000 answers, a moving average */
+	uint64_t avg_us;	/* the same of their time */
+	uint64_t ping_lost_us;	/* when one was not answered; 0: never */
+	uint8_t state;		/* enum health_state, atomic */
+};
+
 /* Worker w's part. Its own but for the counters and `up_total`. */
 struct agent_local {
 	struct agent *agent;
 	struct loop *loop;		/* NULL: not started, or closed */
 	struct agent_metrics *metrics;
 	struct cds_list_head links;
-	struct cds_list_head queue;	/* calls: request heads without a link */
+	struct fair queue;		/* calls: request heads without a link */
 	struct link **up;		/* links that are UP */
-	unsigned n_up, max_up, next_up;
+	unsigned n_up, max_up, next_up, next_instance;
 	unsigned n_queued;		/* also those that wait on their link */
 	unsigned n_sessions;		/* heads given, not ended, not lost */
 	unsigned max_sessions;		/* 0: no limit */
@@ -197,9 +249,31 @@ struct agent_local {
 	struct deadline refill;		/* a link could not be made */
 	struct counter up_total;
 	struct instance_local *instances;
+	struct local_health health;
+	int breaker_delta;		/* what it put into the gauge */
 } __attribute__((aligned(CACHE_LINE)));
 
 enum complete_known { COMPLETE_UNKNOWN, COMPLETE_ANSWERED, COMPLETE_SILENT };
+
+/* Why asking an agent takes the slow way. */
+enum agent_gate {
+	GATE_BREAKER = 1,	/* the breaker is not closed */
+	GATE_INSTANCE = 2,	/* an instance says that it is not well */
+};
+
+/* Of one agent, shared by its workers; breaker.c. */
+struct agent_breaker {
+	/* Atomic, written on change only, under lock. */
+	uint32_t state;			/* enum breaker_state << 16 | failures
+					 * in a row */
+	uint64_t open_until_us;
+	uint64_t lease_until_us;	/* a trial is out; 0: none */
+	/* Atomic. */
+	uint64_t closed_us;		/* when lost links last counted */
+	/* Under lock. */
+	pthread_mutex_t lock;
+	unsigned good;			/* trials in a row */
+};
 
 struct agent {
 	/* Immutable after agent_new(). */
@@ -213,12 +287,26 @@ struct agent {
 	/* Shared, atomic. */
 	unsigned refs;
 	uint8_t complete_known;		/* enum complete_known */
+	uint8_t gate;			/* enum agent_gate */
+	uint8_t state_told;		/* enum agent_state, in the log */
+	struct agent_breaker breaker;
 	/* The table's, control thread. */
 	struct cds_lfht_node node;
 	struct rcu_head rcu;
 	/* local[w] belongs to worker w. */
 	struct agent_local **local;
 };
+
+static inline uint64_t local_random(struct agent_local *l)
+{
+	uint64_t x = l->random;
+
+	x ^= x << 13;
+	x ^= x >> 7;
+	x ^= x << 17;
+	l->random = x;
+	return x >> 16;
+}
 
 static inline struct agent_local *agent_local(const struct agent *a,
 					      const struct loop *loop)
@@ -230,6 +318,91 @@ static inline struct agent_local *agent_local(const struct agent *a,
 
 /* Calls may wait for a link until us from now. */
 void local_start_grace(struct agent_local *l, uint64_t us);
+
+/* ---- breaker.c -------------------------------------------------------------- */
+
+enum breaker_end { BREAKER_GOOD, BREAKER_BAD, BREAKER_UNKNOWN };
+
+enum breaker_state breaker_state(const struct agent *a);
+/* Failures in a row, while it is closed. */
+unsigned breaker_failures(const struct agent *a);
+/* May call be asked, now that GATE_BREAKER is set? It may be the trial then. */
+bool breaker_admits(struct agent_local *l, struct agent_call *call,
+		    uint64_t timeout_us) MUST_CHECK;
+/* A failure is told; it counts if it says something of the agent. */
+void breaker_failed(struct agent_local *l, struct agent_call *call,
+		    enum cause cause);
+void breaker_note_slow(struct agent_local *l, bool trial, enum breaker_end end,
+		       const char *why);
+/* The worker closes its part: takes back what it put into the gauge. */
+void breaker_local_close(struct agent_local *l);
+
+/* A decision came in. */
+static inline void breaker_succeeded(struct agent_local *l,
+				     struct agent_call *call)
+{
+	bool trial = call->trial;
+
+	call->trial = false;
+	if (UNLIKELY(__atomic_load_n(&l->agent->breaker.state,
+				     __ATOMIC_RELAXED)))
+		breaker_note_slow(l, trial, BREAKER_GOOD, "");
+}
+
+/* The call is withdrawn: a trial is given back. */
+static inline void breaker_withdrawn(struct agent_local *l,
+				     struct agent_call *call)
+{
+	if (UNLIKELY(call->trial))
+		breaker_note_slow(l, true, BREAKER_UNKNOWN, "");
+	call->trial = false;
+}
+
+static inline unsigned agent_gate(const struct agent *a)
+{
+	return __atomic_load_n(&a->gate, __ATOMIC_RELAXED);
+}
+
+static inline void agent_gate_set(struct agent *a, enum agent_gate bit)
+{
+	(void)__atomic_fetch_or(&a->gate, (uint8_t)bit, __ATOMIC_RELAXED);
+}
+
+static inline void agent_gate_clear(struct agent *a, enum agent_gate bit)
+{
+	(void)__atomic_fetch_and(&a->gate, (uint8_t)~bit, __ATOMIC_RELAXED);
+}
+
+/* ---- health.c --------------------------------------------------------------- */
+
+enum health_state {
+	HEALTH_GOOD, HEALTH_IN_A_ROW, HEALTH_ERRORS, HEALTH_SLOW,
+	HEALTH_PINGS, HEALTH_N
+};
+
+#define HEALTH_TEXT	160
+
+void health_local_start(struct agent_local *l);
+void health_local_close(struct agent_local *l);
+void health_ping_lost(struct agent_local *l);
+/* What an instance says of itself. valid_us 0: until it says something else. */
+void instance_set_report(struct link *link, enum agent_state state,
+			 uint64_t valid_us, const char *text);
+/* Did it take its config? text: why not. */
+void instance_set_refused(struct link *link, bool refused, const char *text);
+/* A pong came: no longer unhealthy by its own word. */
+void instance_answered_ping(struct link *link);
+/* What it is to those who want to ask it: its own word, while that is valid. */
+enum agent_state instance_report(const struct agent_instance *inst,
+				 uint64_t now_us);
+/* Why no instance may be asked, or NULL. Only worth asking with
+ * GATE_INSTANCE. */
+const char *health_refuses(struct agent_local *l);
+/* The state as /agents has it. */
+enum agent_state agent_state(struct agent *a, uint64_t now_us,
+			     char reason[HEALTH_TEXT]);
+/* Logs a change of it that no other line tells. */
+void agent_tell_state(struct agent_local *l);
 
 /* ---- link.c ------------------------------------------------------------------ */
 
@@ -270,6 +443,26 @@ static inline void link_watch_entries(struct link *link)
 
 void link_on_read(struct stream *s);
 void link_on_write_error(struct stream *s);
+
+/* ---- pick.c ------------------------------------------------------------------- */
+
+static inline bool link_has_room(const struct link *link)
+{
+	return link->fifo.n < link->depth;
+}
+
+static inline bool local_is_full(const struct agent_local *l)
+{
+	return l->max_sessions && l->n_sessions >= l->max_sessions;
+}
+
+/*
+ * The link for a new exchange, by the agent's `balance`: one that has room, not
+ * paused by its agent; a stalled one only if no other has room. NULL: none.
+ */
+struct link *local_pick_link(struct agent_local *l);
+/* Something waits: one more link, if there may be one. */
+void local_open_extra(struct agent_local *l);
 
 /* ---- ask.c -------------------------------------------------------------------- */
 

@@ -27,17 +27,6 @@ static inline struct agent *link_agent(const struct link *link)
 	return link->local->agent;
 }
 
-static uint64_t local_random(struct agent_local *l)
-{
-	uint64_t x = l->random;
-
-	x ^= x << 13;
-	x ^= x >> 7;
-	x ^= x << 17;
-	l->random = x;
-	return x >> 16;
-}
-
 /* ---- what is shared by all workers, on change only --------------------------- */
 
 static void instance_note(struct link *link, enum cause cause, int code,
@@ -87,6 +76,8 @@ static void instance_dropped(struct link *link, enum cause cause,
 
 	if (__atomic_sub_fetch(&inst->links_up, 1, __ATOMIC_RELAXED) != 0)
 		return;
+	/* What comes next is another process. */
+	instance_set_report(link, AGENT_HEALTHY, 0, "");
 	if (quiet)
 		__atomic_store_n(&inst->state, INSTANCE_NEW,
 				 __ATOMIC_RELAXED);
@@ -431,6 +422,7 @@ static void on_pong_timeout(struct deadline *d)
 			       on_pong_timeout);
 		return;
 	}
+	health_ping_lost(link->local);
 	link_lost(link, CAUSE_TIMEOUT, RETRY_BACKOFF, "no answer to a ping");
 }
 
@@ -490,6 +482,7 @@ void link_pong(struct link *link, struct slice payload)
 	if (sequence == link->ping_idle) {
 		link->ping_idle = 0;
 		deadline_stop(&link->pong);
+		instance_answered_ping(link);
 	}
 	link_probe_answered(link, (uint32_t)sequence);
 	link_update_stalled(link);

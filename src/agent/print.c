@@ -52,7 +52,8 @@ static json_t *print_agent(struct agent *a)
 {
 	json_t *instances = json_array();
 	uint64_t in_flight = 0, queued = 0, held = 0;
-	bool up = false;
+	char reason[HEALTH_TEXT];
+	enum agent_state state = agent_state(a, sock_clock_us(), reason);
 
 	for (unsigned w = 0; w < a->n_workers; w++) {
 		const struct agent_metrics *m = a->local[w]->metrics;
@@ -60,16 +61,14 @@ static json_t *print_agent(struct agent *a)
 		in_flight += counter_read(&m->in_flight);
 		queued += counter_read(&m->queued);
 		held += counter_read(&m->held_bytes);
-		up = up || agent_links_up(a, w);
 	}
 	for (unsigned i = 0; i < a->config.n_sockets; i++)
 		json_array_append_new(instances, print_instance(a, i));
 	return json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:o}",
 			 "name", a->config.name,
-			 "state", agent_state_names[up ? AGENT_HEALTHY :
-						    AGENT_UNHEALTHY],
-			 "breaker", breaker_state_names[BREAKER_CLOSED],
-			 "reason", up ? "" : "no link is up",
+			 "state", agent_state_names[state],
+			 "breaker", breaker_state_names[breaker_state(a)],
+			 "reason", reason,
 			 "in_flight", (json_int_t)in_flight,
 			 "queued", (json_int_t)queued,
 			 "held_bytes", (json_int_t)held,

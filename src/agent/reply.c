@@ -26,6 +26,7 @@ static void reply_deliver(struct link *link, const struct entry *e,
 		counter_inc(&m->decisions[e->type][d->kind]);
 		counter_add(&m->ops_dropped, d->n_ops_dropped);
 		histogram_add(&m->event_us[e->type], reply.us);
+		breaker_succeeded(link->local, call);
 	} else if (fault == DECISION_OK) {
 		reply.cause = CAUSE_UNREADABLE;
 		reply.text = "the agent could not read the event";
@@ -37,8 +38,10 @@ static void reply_deliver(struct link *link, const struct entry *e,
 			     d->fault_text ? d->fault_text :
 			     "the reply cannot be applied";
 	}
-	if (reply.cause)
+	if (UNLIKELY(reply.cause)) {
 		counter_inc(&m->failures[reply.cause]);
+		breaker_failed(link->local, call, reply.cause);
+	}
 	call->on_reply(call, &reply);
 }
 

@@ -70,6 +70,9 @@ struct config_agent_timeouts {
 };
 
 enum config_dialect { DIALECT_AUTO, DIALECT_V2 };
+enum config_agent_balance {
+	AGENT_BALANCE_LEAST, AGENT_BALANCE_ROUND_ROBIN, AGENT_BALANCE_RANDOM,
+};
 enum config_encoding { ENCODING_AUTO, ENCODING_JSON, ENCODING_MSGPACK };
 enum config_shape { SHAPE_ARRAY, SHAPE_MAP };
 enum config_complete { COMPLETE_AUTO, COMPLETE_ALWAYS, COMPLETE_NEVER };
@@ -83,6 +86,7 @@ struct config_agent {
 	const char **sockets;		/* instances; at least one */
 	unsigned n_sockets;
 	unsigned connections, max_connections;
+	enum config_agent_balance balance;
 	unsigned depth, queue;
 	enum config_dialect dialect;
 	enum config_encoding encoding;

@@ -44,6 +44,7 @@ WORDS(levels, "error", "warn", "info", "debug");
 WORDS(formats, "json", "combined");
 WORDS(balances, "round_robin", "least_connections");
 WORDS(dialects, "auto", "v2");
+WORDS(agent_balances, "least_loaded", "round_robin", "random");
 WORDS(encodings, "auto", "json", "msgpack");
 WORDS(shapes, "array", "map");
 WORDS(sides, "none", "request", "response", "both");
@@ -148,6 +149,9 @@ static const struct config_row rows[] = {
   .fallback = "4", .help = "links opened at start, per worker and instance" },
 { AGENT("max_connections"), NUMBER(1, 256), IN(config_agent, max_connections),
   .fallback = "16", .help = "links at most, per worker and instance" },
+{ AGENT("balance"), WORD(agent_balances), IN(config_agent, balance),
+  .fallback = "least_loaded",
+  .help = "which link or instance takes an exchange" },
 { AGENT("depth"), NUMBER(1, 1024), IN(config_agent, depth), .fallback = "32",
   .help = "events unanswered per link" },
 { AGENT("queue"), NUMBER(1, 1000000), IN(config_agent, queue),

@@ -89,10 +89,12 @@ static inline void fake_unlisten(struct fake *f)
 
 static inline void fake_init(struct fake *f)
 {
+	char dir[] = "/tmp/agent_link.XXXXXX";
+
 	memset(f, 0, sizeof(*f));
-	snprintf(f->dir, sizeof(f->dir), "/tmp/agent_link.XXXXXX");
-	assert_non_null(mkdtemp(f->dir));
-	snprintf(f->path, sizeof(f->path), "%s/s", f->dir);
+	assert_non_null(mkdtemp(dir));
+	snprintf(f->dir, sizeof(f->dir), "%s", dir);
+	snprintf(f->path, sizeof(f->path), "%s/s", dir);
 	f->listener = -1;
 	f->shake = true;
 }
@@ -266,7 +268,9 @@ struct world {
 	struct agent *agent;
 	struct agent_metrics *m;
 	struct fake fake;
-	const char *sockets[1];
+	struct fake more[2];	/* other instances, by add_instance() */
+	unsigned n_more;
+	const char *sockets[3];
 	struct config_agent config;
 	bool started;
 };
@@ -291,6 +295,8 @@ static unsigned ask_counter;
 static inline void world_turn(struct world *w)
 {
 	fake_turn(&w->fake);
+	for (unsigned i = 0; i < w->n_more; i++)
+		fake_turn(&w->more[i]);
 	loop_turn(w->loop, 1000);
 	fake_turn(&w->fake);
 }
@@ -343,6 +349,17 @@ static inline int setup(void **state)
 	return 0;
 }
 
+/* One more socket, before start(). */
+static inline struct fake *add_instance(struct world *w)
+{
+	struct fake *f = &w->more[w->n_more++];
+
+	fake_init(f);
+	fake_listen(f);
+	w->sockets[w->config.n_sockets++] = f->path;
+	return f;
+}
+
 static inline void start(struct world *w)
 {
 	w->agent = agent_new(&w->config, 1, w->metrics);
@@ -356,7 +373,8 @@ static inline void start_up(struct world *w)
 	start(w);
 	fake_listen(&w->fake);
 	agent_local_start(w->agent, w->loop);
-	until(w, agent_links_up(w->agent, 0) == w->config.connections);
+	until(w, agent_links_up(w->agent, 0) ==
+		 w->config.connections * w->config.n_sockets);
 }
 
 static inline struct link *link_of(struct world *w)
@@ -400,6 +418,7 @@ static inline int teardown(void **state)
 	assert_int_equal(counter_read(&w->m->links_up), 0);
 	assert_int_equal(counter_read(&w->m->links_connecting), 0);
 	assert_int_equal(counter_read(&w->m->links_stalled), 0);
+	assert_int_equal(counter_read(&w->m->breaker_open), 0);
 	assert_int_equal(counter_read(&l->instances[0].in_flight), 0);
 	assert_int_equal(counter_read(&l->instances[0].links), 0);
 	loop_turn(w->loop, 0);
@@ -409,6 +428,8 @@ static inline int teardown(void **state)
 	loop_free(w->loop);
 	metrics_free(w->metrics);
 	fake_fini(&w->fake);
+	for (unsigned i = 0; i < w->n_more; i++)
+		fake_fini(&w->more[i]);
 	free(w);
 	world = NULL;
 	return 0;

@@ -1,0 +1,300 @@
+/*
+ * How an agent is, for /agents and the log: what its instances say of
+ * themselves (0x30, a refused config), what the breaker thinks, and what each
+ * worker makes of the answers. Only the first two change who is asked.
+ *
+ * The answers are judged once a second from the counters that are there
+ * anyway: nothing is added to a request's way.
+ */
+#include "agent/internal.h"
+
+#define IN_A_ROW	3u	/* failures: degraded */
+#define ERRORS_BAD	100u	/* of 1000 */
+#define PING_LOST_US	30000000ull
+
+/* ---- what an instance says ------------------------------------------------- */
+
+/* All that could keep a caller away, over all instances. */
+static void update_gate(struct agent *a)
+{
+	bool any = false;
+
+	for (unsigned i = 0; i < a->config.n_sockets; i++) {
+		const struct agent_instance *inst = &a->instances[i];
+
+		any |= __atomic_load_n(&inst->report, __ATOMIC_RELAXED) !=
+		       AGENT_HEALTHY;
+		any |= __atomic_load_n(&inst->refused, __ATOMIC_RELAXED);
+	}
+	if (any)
+		agent_gate_set(a, GATE_INSTANCE);
+	else
+		agent_gate_clear(a, GATE_INSTANCE);
+}
+
+enum agent_state instance_report(const struct agent_instance *inst,
+				 uint64_t now_us)
+{
+	uint64_t until = __atomic_load_n(&inst->report_until_us,
+					 __ATOMIC_RELAXED);
+
+	if (until && now_us >= until)
+		return AGENT_HEALTHY;
+	return (enum agent_state)__atomic_load_n(&inst->report,
+						 __ATOMIC_RELAXED);
+}
+
+/* For a line of the log: what came from outside, without what would break it. */
+static void copy_text(char *to, size_t size, const char *from)
+{
+	size_t i = 0;
+
+	for (; from[i] && i < size - 1; i++)
+		to[i] = from[i] < 0x20 || from[i] > 0x7e || from[i] == '"' ||
+			from[i] == '\\' ? '_' : from[i];
+	to[i] = '\0';
+}
+
+void instance_set_report(struct link *link, enum agent_state state,
+			 uint64_t valid_us, const char *text)
+{
+	struct agent_instance *inst = link->instance->shared;
+	struct agent_local *l = link->local;
+
+	if (state == AGENT_HEALTHY &&
+	    __atomic_load_n(&inst->report, __ATOMIC_RELAXED) == AGENT_HEALTHY)
+		return;
+	pthread_mutex_lock(&inst->lock);
+	copy_text(inst->report_text, sizeof(inst->report_text), text);
+	pthread_mutex_unlock(&inst->lock);
+	__atomic_store_n(&inst->report_until_us,
+			 valid_us ? l->loop->now_us + valid_us : 0,
+			 __ATOMIC_RELAXED);
+	__atomic_store_n(&inst->report, (uint8_t)state, __ATOMIC_RELAXED);
+	update_gate(l->agent);
+	agent_tell_state(l);
+}
+
+void instance_set_refused(struct link *link, bool refused, const char *text)
+{
+	struct agent_instance *inst = link->instance->shared;
+	struct agent_local *l = link->local;
+
+	if (__atomic_load_n(&inst->refused, __ATOMIC_RELAXED) == refused)
+		return;
+	pthread_mutex_lock(&inst->lock);
+	copy_text(inst->report_text, sizeof(inst->report_text), text);
+	pthread_mutex_unlock(&inst->lock);
+	__atomic_store_n(&inst->refused, refused, __ATOMIC_RELAXED);
+	update_gate(l->agent);
+	agent_tell_state(l);
+}
+
+void instance_answered_ping(struct link *link)
+{
+	const struct agent_instance *inst = link->instance->shared;
+
+	if (UNLIKELY(__atomic_load_n(&inst->report, __ATOMIC_RELAXED) ==
+		     AGENT_UNHEALTHY))
+		instance_set_report(link, AGENT_HEALTHY, 0, "");
+}
+
+const char *health_refuses(struct agent_local *l)
+{
+	const struct agent *a = l->agent;
+	bool refused = false;
+
+	for (unsigned i = 0; i < a->config.n_sockets; i++) {
+		const struct agent_instance *inst = &a->instances[i];
+
+		if (__atomic_load_n(&inst->refused, __ATOMIC_RELAXED))
+			refused = true;
+		else if (instance_report(inst, l->loop->now_us) !=
+			 AGENT_UNHEALTHY)
+			return NULL;
+	}
+	return refused ? "the agent refused its config" :
+			 "the agent says that it is unhealthy";
+}
+
+/* ---- what a worker makes of the answers ------------------------------------- */
+
+static uint64_t sum_of(const struct counter *c, unsigned n)
+{
+	uint64_t sum = 0;
+
+	while (n--)
+		sum += counter_read(c++);
+	return sum;
+}
+
+static enum health_state judge(struct agent_local *l)
+{
+	const struct local_health *h = &l->health;
+
+	if (breaker_failures(l->agent) >= IN_A_ROW)
+		return HEALTH_IN_A_ROW;
+	if (h->errors >= ERRORS_BAD)
+		return HEALTH_ERRORS;
+	if (h->avg_us > l->agent->config.timeouts.head_us / 2 &&
+	    l->agent->config.timeouts.head_us)
+		return HEALTH_SLOW;
+	if (h->ping_lost_us &&
+	    l->loop->now_us - h->ping_lost_us < PING_LOST_US)
+		return HEALTH_PINGS;
+	return HEALTH_GOOD;
+}
+
+/* Half of what it was, half of what came since. */
+static void average(struct local_health *h, uint64_t decisions,
+		    uint64_t failures, uint64_t sum_us)
+{
+	uint64_t n = decisions + failures;
+
+	if (n)
+		h->errors = (uint32_t)((h->errors + failures * 1000 / n) / 2);
+	if (decisions)
+		h->avg_us = (h->avg_us + sum_us / decisions) / 2;
+}
+
+static void on_health_tick(struct deadline *d)
+{
+	struct agent_local *l = container_of(d, struct agent_local,
+					     health.tick);
+	const struct agent_metrics *m = l->metrics;
+	struct local_health *h = &l->health;
+	uint64_t decisions = 0, failures, sum_us = 0;
+
+	for (unsigned e = 0; e < EVENT_COMPLETE; e++) {
+		decisions += sum_of(m->decisions[e], METRICS_DECISIONS);
+		sum_us += counter_read(&m->event_us[e].sum_us);
+	}
+	failures = counter_read(&m->failures[CAUSE_TIMEOUT]) +
+		   counter_read(&m->failures[CAUSE_PROTOCOL]) +
+		   counter_read(&m->failures[CAUSE_UNREADABLE]) +
+		   counter_read(&m->failures[CAUSE_CLOSED]);
+	average(h, decisions - h->decisions, failures - h->failures,
+		sum_us - h->sum_us);
+	h->decisions = decisions;
+	h->failures = failures;
+	h->sum_us = sum_us;
+	__atomic_store_n(&h->state, (uint8_t)judge(l), __ATOMIC_RELAXED);
+	agent_tell_state(l);
+	deadline_start(l->loop, d, l->agent->tuning.health_us, on_health_tick);
+}
+
+void health_local_start(struct agent_local *l)
+{
+	/* The counters outlive an agent that a reload replaces. */
+	memset(&l->health, 0, sizeof(l->health));
+	on_health_tick(&l->health.tick);
+	l->health.errors = 0;
+	l->health.avg_us = 0;
+	__atomic_store_n(&l->health.state, HEALTH_GOOD, __ATOMIC_RELAXED);
+}
+
+void health_local_close(struct agent_local *l)
+{
+	deadline_stop(&l->health.tick);
+	__atomic_store_n(&l->health.state, HEALTH_GOOD, __ATOMIC_RELAXED);
+}
+
+void health_ping_lost(struct agent_local *l)
+{
+	l->health.ping_lost_us = l->loop->now_us;
+}
+
+/* ---- all of it -------------------------------------------------------------- */
+
+static enum agent_state state_of_instances(struct agent *a, uint64_t now_us,
+					   char reason[HEALTH_TEXT])
+{
+	unsigned n[AGENT_STATE_N] = { 0 }, all = a->config.n_sockets;
+
+	for (unsigned i = 0; i < all; i++) {
+		struct agent_instance *inst = &a->instances[i];
+		bool refused = __atomic_load_n(&inst->refused,
+					       __ATOMIC_RELAXED);
+		enum agent_state s = refused ? AGENT_UNHEALTHY :
+				     instance_report(inst, now_us);
+
+		n[s]++;
+		if (s == AGENT_HEALTHY)
+			continue;
+		pthread_mutex_lock(&inst->lock);
+		snprintf(reason, HEALTH_TEXT, "%s%s%s",
+			 refused ? "config refused" : "the agent says so",
+			 inst->report_text[0] ? ": " : "", inst->report_text);
+		pthread_mutex_unlock(&inst->lock);
+	}
+	if (n[AGENT_HEALTHY] == all)
+		return AGENT_HEALTHY;
+	if (n[AGENT_UNHEALTHY] == all)
+		return AGENT_UNHEALTHY;
+	if (n[AGENT_DRAINING] + n[AGENT_UNHEALTHY] == all)
+		return AGENT_DRAINING;
+	return AGENT_DEGRADED;
+}
+
+enum agent_state agent_state(struct agent *a, uint64_t now_us,
+			     char reason[HEALTH_TEXT])
+{
+	static const char *const texts[HEALTH_N] = {
+		[HEALTH_GOOD] = "",
+		[HEALTH_IN_A_ROW] = "failures in a row",
+		[HEALTH_ERRORS] = "one answer of ten or more fails",
+		[HEALTH_SLOW] = "answers take more than half their time-out",
+		[HEALTH_PINGS] = "a ping was not answered",
+	};
+	enum health_state worst = HEALTH_GOOD;
+	enum agent_state state;
+	unsigned up = 0;
+
+	reason[0] = '\0';
+	state = state_of_instances(a, now_us, reason);
+	if (state != AGENT_HEALTHY)
+		return state;
+	for (unsigned w = 0; w < a->n_workers; w++) {
+		uint8_t s = __atomic_load_n(&a->local[w]->health.state,
+					    __ATOMIC_RELAXED);
+
+		up += agent_links_up(a, w);
+		if (s && (!worst || s < worst))
+			worst = (enum health_state)s;
+	}
+	if (breaker_state(a) != BREAKER_CLOSED)
+		snprintf(reason, HEALTH_TEXT, "the breaker is not closed");
+	else if (!up)
+		snprintf(reason, HEALTH_TEXT, "no link is up");
+	else if (worst)
+		snprintf(reason, HEALTH_TEXT, "%s", texts[worst]);
+	else
+		return AGENT_HEALTHY;
+	return breaker_state(a) != BREAKER_CLOSED || !up ? AGENT_UNHEALTHY :
+							   AGENT_DEGRADED;
+}
+
+void agent_tell_state(struct agent_local *l)
+{
+	struct agent *a = l->agent;
+	char reason[HEALTH_TEXT];
+	enum agent_state state = agent_state(a, l->loop->now_us, reason);
+	uint8_t was = __atomic_load_n(&a->state_told, __ATOMIC_RELAXED);
+
+	/* Links and the breaker have lines of their own. */
+	if (was == state || (state == AGENT_UNHEALTHY &&
+			     !(agent_gate(a) & GATE_INSTANCE)))
+		return;
+	if (!__atomic_compare_exchange_n(&a->state_told, &was, (uint8_t)state,
+					 false, __ATOMIC_RELAXED,
+					 __ATOMIC_RELAXED))
+		return;
+	if (state == AGENT_HEALTHY)
+		log_info("agent_state", "agent=%s from=%s to=%s",
+			 a->config.name, agent_state_names[was],
+			 agent_state_names[state]);
+	else
+		log_warn("agent_state", "agent=%s from=%s to=%s reason=\"%s\"",
+			 a->config.name, agent_state_names[was],
+			 agent_state_names[state], reason);
+}

@@ -1,0 +1,156 @@
+/* Which link an exchange goes to, and when there are to be more of them. */
+#include "agent/internal.h"
+
+/*
+ * The least loaded of the links that have room; of equals, the next in turn. A
+ * stalled one only if no other has room.
+ */
+static struct link *pick_least(struct agent_local *l)
+{
+	struct link *best = NULL, *stalled = NULL;
+	unsigned n = l->n_up, i = l->next_up;
+
+	for (unsigned k = 0; k < n; k++) {
+		struct link *link;
+
+		if (i >= n)
+			i = 0;
+		link = l->up[i++];
+		if (!link_has_room(link) || UNLIKELY(link->paused))
+			continue;
+		if (UNLIKELY(link->stalled)) {
+			if (!stalled || link->fifo.n < stalled->fifo.n)
+				stalled = link;
+		} else if (!best || link->fifo.n < best->fifo.n) {
+			best = link;
+			if (link->fifo.n == 0)
+				break;
+		}
+	}
+	if (UNLIKELY(!best))
+		best = stalled;
+	return best;
+}
+
+/* What an instance says of itself: 0 well, 1 draining, 2 leave it alone. */
+static unsigned instance_rank(const struct link *link, unsigned *load)
+{
+	const struct agent_local *l = link->local;
+	const struct agent_instance *inst = link->instance->shared;
+
+	if (!(agent_gate(l->agent) & GATE_INSTANCE))
+		return 0;
+	switch (instance_report(inst, l->loop->now_us)) {
+	case AGENT_HEALTHY:
+	case AGENT_STATE_N:
+		return 0;
+	case AGENT_DEGRADED:
+		*load = *load * 2 + 1;
+		return 0;
+	case AGENT_DRAINING:
+		return 1;
+	case AGENT_UNHEALTHY:
+		break;
+	}
+	return 2;
+}
+
+static unsigned first_instance(struct agent_local *l)
+{
+	switch (l->agent->config.balance) {
+	case AGENT_BALANCE_LEAST:
+		break;
+	case AGENT_BALANCE_ROUND_ROBIN:
+		return l->next_instance;
+	case AGENT_BALANCE_RANDOM:
+		return (unsigned)(local_random(l) % l->agent->config.n_sockets);
+	}
+	return 0;
+}
+
+/*
+ * By what instances say of themselves, then by the instance whose turn it is,
+ * then by load.
+ */
+static struct link *pick_weighed(struct agent_local *l)
+{
+	bool by_load = l->agent->config.balance == AGENT_BALANCE_LEAST;
+	unsigned n = l->agent->config.n_sockets, first = first_instance(l);
+	uint64_t best_key = UINT64_MAX;
+	struct link *best = NULL;
+
+	for (unsigned k = 0; k < l->n_up; k++) {
+		struct link *link = l->up[(l->next_up + k) % l->n_up];
+		unsigned i = (unsigned)(link->instance - l->instances);
+		unsigned load = link->fifo.n, rank;
+		uint64_t key;
+
+		if (!link_has_room(link) || link->paused)
+			continue;
+		rank = instance_rank(link, &load);
+		if (rank > 1)
+			continue;
+		key = (uint64_t)rank << 63 | (uint64_t)link->stalled << 62 |
+		      (uint64_t)(by_load ? 0 : (i + n - first) % n) << 32 |
+		      load;
+		if (key >= best_key)
+			continue;
+		best_key = key;
+		best = link;
+	}
+	if (best)
+		l->next_instance = (unsigned)(best->instance - l->instances +
+					      1) % n;
+	return best;
+}
+
+struct link *local_pick_link(struct agent_local *l)
+{
+	struct link *best;
+
+	if (LIKELY(l->agent->config.balance == AGENT_BALANCE_LEAST &&
+		   !(agent_gate(l->agent) & GATE_INSTANCE)))
+		best = pick_least(l);
+	else
+		best = pick_weighed(l);
+	if (best)
+		l->next_up = best->up_index + 1;
+	return best;
+}
+
+/* Up to max_connections; not while one is being opened, here. */
+static bool instance_may_grow(const struct agent_local *l,
+			      const struct instance_local *inst)
+{
+	uint64_t n = counter_read(&inst->links);
+
+	return n < l->agent->config.max_connections &&
+	       n == counter_read(&inst->links_up);
+}
+
+/* All links are at their depth: one more. Not while a new one still has to
+ * show that its replies have ids. */
+void local_open_extra(struct agent_local *l)
+{
+	const struct config_agent *c = &l->agent->config;
+	struct instance_local *best = NULL;
+
+	if (l->n_up == 0 || local_is_full(l))
+		return;
+	for (unsigned i = 0; i < l->n_up; i++)
+		if (l->up[i]->depth < c->depth && !l->up[i]->no_ids)
+			return;
+	for (unsigned i = 0; i < c->n_sockets; i++) {
+		struct instance_local *inst = &l->instances[i];
+
+		if (instance_may_grow(l, inst) &&
+		    (!best || counter_read(&inst->links) <
+			      counter_read(&best->links)))
+			best = inst;
+	}
+	/* Without memory the calls go on waiting. */
+	if (best && !link_open(l, best, true))
+		log_debug("link_open", "agent=%s error=\"out of memory\"",
+			  c->name);
+}
+
