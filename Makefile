@@ -46,8 +46,7 @@ WARN	:= -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
 	   -Wpointer-arith -Wwrite-strings -Wvla -Wundef -Wno-unused-parameter \
 	   -Wformat=2 -Wswitch-enum -Wno-format-nonliteral
 ifdef CI
-# What link-time optimisation thinks of one value is no reason to fail.
-WARN	+= -Werror -Wno-error=maybe-uninitialized
+WARN	+= -Werror
 endif
 
 OPT_release := -O2 -g -flto=auto -fno-plt -D_FORTIFY_SOURCE=2 \
