@@ -2,12 +2,18 @@
 #include "base/mem.h"
 #include "report/registry.h"
 
-/* Padded to 31 for the search below: 16 + 8 + 4 + 2 + 1 steps. */
-static const uint64_t bounds_us[31] = {
+static const uint64_t bounds_us[HISTOGRAM_BUCKETS] = {
 	10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 25000, 50000,
 	100000, 250000, 500000, 1000000, 2500000, 10000000, 30000000,
-	UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX,
-	UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX,
+	UINT64_MAX,
+};
+
+/* How many bounds are below 1 << k. */
+static const uint8_t bounds_below[64] = {
+	0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16,
+	16, 17, 17, 18, 19, 19, 19, 19, 19, 19, 19, 19, 19, 19, 19, 19, 19, 19,
+	19, 19, 19, 19, 19, 19, 19, 19, 19, 19, 19, 19, 19, 19, 19, 19, 19, 19,
+	19, 19, 19, 19, 19, 19, 19,
 };
 
 const char *const metrics_bad_names[METRICS_BAD_REASONS] = {
@@ -41,11 +47,11 @@ static const size_t kind_bytes[METRICS_KIND_N] = {
 
 void histogram_add(struct histogram *h, uint64_t us)
 {
-	/* How many bounds are below us: a search without branches. */
-	unsigned i = 0;
+	/* How many bounds are below us: from one power of two to the next
+	 * there is at most one. */
+	unsigned i = bounds_below[63 - __builtin_clzll(us | 1)];
 
-	for (unsigned step = 16; step; step >>= 1)
-		i += bounds_us[i + step - 1] < us ? step : 0;
+	i += bounds_us[i] < us;
 	counter_inc(&h->bucket[i]);
 	counter_add(&h->sum_us, us);
 }
