@@ -79,16 +79,15 @@ static void print_list(void)
 
 static int run_line(const char *line)
 {
-	char name[128], variant[32];
+	char name[128], variant[32], amount[32];
 	const struct row *row;
 	unsigned at;
-	double ms;
 
 	if (!strncmp(line, "list", 4)) {
 		print_list();
 		return 0;
 	}
-	if (sscanf(line, "%127s %31s %lf", name, variant, &ms) != 3)
+	if (sscanf(line, "%127s %31s %31s", name, variant, amount) != 3)
 		return 1;
 	row = find(name, variant, &at);
 	if (!row || at >= ROWS_MAX) {
@@ -97,7 +96,12 @@ static int run_line(const char *line)
 	}
 	if (!states[at])
 		states[at] = row->setup(row->arg);
-	printf("%.4f\n", measure(row, states[at], ms));
+	if (amount[0] == '#') {
+		row->run(states[at], strtoull(amount + 1, NULL, 10));
+		printf("0\n");
+	} else {
+		printf("%.4f\n", measure(row, states[at], atof(amount)));
+	}
 	return 0;
 }
 

@@ -6,6 +6,7 @@
  *	list			"NAME VARIANT" of each row, then an empty line
  *	NAME VARIANT MS		runs the row for about MS milliseconds and
  *				prints nanoseconds per iteration
+ *	NAME VARIANT #N		N iterations and no clock: for callgrind
  *
  * VARIANT `same` does the work that the reference does, allocations included;
  * `design` does what the proxy does in that place.

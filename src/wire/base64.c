@@ -1,5 +1,7 @@
 #include "wire/base64.h"
 
+#include "wire/base64_bulk.h"
+
 #define ROW(a)								\
 	a "A" a "B" a "C" a "D" a "E" a "F" a "G" a "H" a "I" a "J"	\
 	a "K" a "L" a "M" a "N" a "O" a "P" a "Q" a "R" a "S" a "T"	\
@@ -50,6 +52,7 @@ static char *put_six(char *out, const unsigned char *u)
 char *base64_put(struct base64 *b, char *out, const char *p, size_t n)
 {
 	const unsigned char *u = (const unsigned char *)p;
+	size_t bulk;
 
 	while (b->n_rest && n) {
 		if (b->n_rest == 2) {
@@ -61,6 +64,10 @@ char *base64_put(struct base64 *b, char *out, const char *p, size_t n)
 		u++;
 		n--;
 	}
+	bulk = base64_encode_bulk(out, (const char *)u, n);
+	out += bulk / 3 * 4;
+	u += bulk;
+	n -= bulk;
 	for (; n >= 8; u += 6, n -= 6)
 		out = put_six(out, u);
 	for (; n >= 3; u += 3, n -= 3)
@@ -102,10 +109,16 @@ bool base64_decode(char *out, const char *p, size_t n, size_t *size)
 {
 	const unsigned char *u = (const unsigned char *)p;
 	unsigned char bad = 0;
+	bool bulk_bad = false;
 	char *o = out;
+	size_t bulk;
 
 	if (n && n % 4 == 0 && p[n - 1] == '=')
 		n -= p[n - 2] == '=' ? 2 : 1;
+	bulk = base64_decode_bulk(o, p, n, &bulk_bad);
+	o += bulk / 4 * 3;
+	u += bulk;
+	n -= bulk;
 	for (; n >= 4; u += 4, n -= 4) {
 		unsigned char a = value[u[0]], b = value[u[1]],
 			      c = value[u[2]], d = value[u[3]];
@@ -129,5 +142,5 @@ bool base64_decode(char *out, const char *p, size_t n, size_t *size)
 			*o++ = (char)(b << 4 | c >> 2);
 	}
 	*size = (size_t)(o - out);
-	return !(bad & BAD);
+	return !(bad & BAD) && !bulk_bad;
 }

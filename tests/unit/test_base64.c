@@ -119,6 +119,75 @@ static void test_alphabet(void **state)
 	}
 }
 
+/* The groups' numbers looked up one by one: what the fast ways must equal. */
+static void plain_encode(char *out, const unsigned char *p, size_t n)
+{
+	static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijk"
+				       "lmnopqrstuvwxyz0123456789+/";
+
+	for (size_t bit = 0; bit < n * 8; bit += 6) {
+		unsigned v = (unsigned)p[bit / 8] << 8;
+
+		v |= bit / 8 + 1 < n ? p[bit / 8 + 1] : 0;
+		*out++ = alphabet[v >> (10 - bit % 8) & 63];
+	}
+}
+
+/* Whichever length: into room of just the size. */
+static void test_long_texts(void **state)
+{
+	uint32_t random = 1;
+
+	for (size_t n = 0; n < 300; n++) {
+		size_t chars = (n * 8 + 5) / 6, size;
+		unsigned char *plain = malloc(n + 1);
+		char *want = malloc(chars + 1), *out = malloc(n + 1);
+
+		for (size_t i = 0; i < n; i++)
+			plain[i] = (unsigned char)((random = random *
+				1664525 + 1013904223) >> 24);
+		plain_encode(want, plain, n);
+		check((const char *)plain, n, NULL);
+		assert_true(base64_decode(out, want, chars, &size));
+		assert_int_equal(size, n);
+		assert_memory_equal(out, plain, n);
+		free(plain);
+		free(want);
+		free(out);
+	}
+}
+
+/* As test_alphabet, where the text is long enough for the fast way. */
+static void test_alphabet_of_long_texts(void **state)
+{
+	static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijk"
+				       "lmnopqrstuvwxyz0123456789+/";
+	char out[128], text[128];
+	size_t n;
+
+	for (unsigned c = 0; c < 256; c++) {
+		const char *place = c ? strchr(alphabet, (int)c) : NULL;
+
+		for (unsigned at = 0; at < 127; at++) {
+			memset(text, 'A', sizeof(text));
+			text[at] = (char)c;
+			assert_int_equal(base64_decode(out, text, 128, &n),
+					 place != NULL);
+			if (!place)
+				continue;
+			assert_int_equal(n, 96);
+			for (unsigned i = 0; i < 96; i++) {
+				size_t v = (size_t)(place - alphabet)
+					   << (18 - at % 4 * 6);
+				size_t want = i / 3 == at / 4 ?
+					v >> (16 - i % 3 * 8) & 255 : 0;
+
+				assert_int_equal((unsigned char)out[i], want);
+			}
+		}
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -128,6 +197,8 @@ int main(void)
 		cmocka_unit_test(test_padding_may_be_missing),
 		cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_alphabet),
+		cmocka_unit_test(test_long_texts),
+		cmocka_unit_test(test_alphabet_of_long_texts),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
