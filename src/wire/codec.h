@@ -12,6 +12,8 @@
 #include "wire/frame.h"
 
 enum wire_encoding { WIRE_JSON, WIRE_MSGPACK };
+/* Page 1 of the protocol: go-v2 and v1 are JSON only. */
+enum wire_dialect { WIRE_V2, WIRE_GO, WIRE_V1 };
 enum wire_shape { WIRE_ARRAY, WIRE_MAP };	/* of MessagePack structs we send */
 
 /* What a link has agreed on, and what its agent's config asks for. */
@@ -20,18 +22,21 @@ struct wire_format {
 	enum wire_shape shape;
 	bool raw_body;		/* MessagePack bin instead of base64 */
 	bool pseudo_headers;	/* add :method and :path */
+	enum wire_dialect dialect;
 };
 
 enum wire_result {
 	WIRE_OK,
 	WIRE_NO_MEMORY,		/* nothing was queued */
-	WIRE_TOO_LARGE,		/* would pass FRAME_MAX: nothing was queued */
+	WIRE_TOO_LARGE,		/* would pass the dialect's largest frame:
+				 * nothing was queued */
 };
 
 /*
  * Appends one whole frame for ev to q. Body pieces are referenced, not copied,
  * where the encoding allows (raw_body). *transcoded is increased by the number
- * of values that were not UTF-8 and had to be mapped.
+ * of values that were not UTF-8 and had to be mapped. Complete is go-v2's
+ * cancel with a reason; configure is none of its events.
  */
 enum wire_result wire_encode_event(struct outq *q, const struct wire_format *f,
 	const struct event *ev, unsigned *transcoded) MUST_CHECK;
@@ -47,6 +52,11 @@ bool wire_encode_ping(struct outq *q, uint64_t sequence, uint64_t wall_ms)
 	MUST_CHECK;
 /* The sequence of a pong's payload; false if it cannot be read. */
 bool wire_decode_pong(struct slice payload, uint64_t *sequence) MUST_CHECK;
+/* The same of go-v2; its ping has a number under another name. */
+bool wire_encode_go_cancel(struct outq *q, uint64_t request_id,
+	enum wire_cancel why) MUST_CHECK;
+bool wire_encode_go_ping(struct outq *q, uint64_t number) MUST_CHECK;
+bool wire_decode_go_pong(struct slice payload, uint64_t *number) MUST_CHECK;
 
 /* ---- replies ------------------------------------------------------------ */
 
@@ -61,6 +71,8 @@ struct wire_expect {
  * are done in place). A payload that starts with '{' is JSON on any link.
  * `scratch` takes arrays. expect == NULL: only the id and the shape matter
  * (tombstones, complete, configure); else mutations are checked against it.
+ * go-v2: the id is d->go_id. v1: there is none, and d->ack says that it was no
+ * decision but {"success":...}: allow, or a block with the error as body.
  * After DECISION_BAD and DECISION_REFUSED id_kind and id still say what could
  * be found, and kind stands with DECISION_REFUSED.
  */
@@ -84,7 +96,7 @@ bool wire_encode_handshake(struct outq *q, const char *proxy_id,
 	enum wire_offer offer) MUST_CHECK;
 
 struct wire_handshake {
-	bool go;		/* answered with `accepted` */
+	bool go;		/* answered with `accepted`, go-v2 */
 	enum wire_encoding encoding;
 	char name[65], version[33];	/* of the agent, cut, made printable */
 	uint64_t preferred_chunk_size;	/* 0: not stated */

@@ -41,11 +41,42 @@ bool wire_encode_ping(struct outq *q, uint64_t sequence, uint64_t wall_ms)
 	return queue(q, start, put_byte(o, '}'), FRAME_PING);
 }
 
-bool wire_decode_pong(struct slice payload, uint64_t *sequence)
+bool wire_encode_go_cancel(struct outq *q, uint64_t request_id,
+			   enum wire_cancel why)
 {
-	static const struct slice names[] = {
-		{ "sequence", 8 }, { "timestamp_ms", 12 },
+	static const char *const reasons[] = {
+		[WIRE_CANCEL_CLIENT] = "client gone",
+		[WIRE_CANCEL_TIMEOUT] = "timeout",
+		[WIRE_CANCEL_BLOCKED] = "blocked by another agent",
+		[WIRE_CANCEL_UPSTREAM] = "upstream error",
+		[WIRE_CANCEL_SHUTDOWN] = "shutdown",
+		[WIRE_CANCEL_MANUAL] = "manual",
 	};
+	char *start = outq_reserve(q, CONTROL_MAX), *o;
+
+	if (!start)
+		return false;
+	o = PUT_LIT(start + FRAME_HEAD, "{\"request_id\":");
+	o = PUT_LIT(put_json_u64(o, request_id), ",\"reason\":\"");
+	o = put_bytes(o, reasons[why], strlen(reasons[why]));
+	return queue(q, start, PUT_LIT(o, "\"}"), FRAME_GO_CANCEL);
+}
+
+bool wire_encode_go_ping(struct outq *q, uint64_t number)
+{
+	char *start = outq_reserve(q, CONTROL_MAX), *o;
+
+	if (!start)
+		return false;
+	o = put_json_uint(PUT_LIT(start + FRAME_HEAD, "{\"timestamp\":"),
+			  number);
+	return queue(q, start, put_byte(o, '}'), FRAME_GO_PING);
+}
+
+/* The first of these names. */
+static bool decode_number(struct slice payload, const struct slice *names,
+			  unsigned n_names, uint64_t *number)
+{
 	struct reader_members m;
 	char copy[PONG_MAX];
 	bool found = false;
@@ -60,15 +91,31 @@ bool wire_decode_pong(struct slice payload, uint64_t *sequence)
 	reader_init(&r, copy, payload.n, true);
 	if (reader_next(&r) != TOKEN_MAP)
 		return false;
-	reader_members(&r, &m, names, ARRAY_LEN(names), TOKEN_MAP);
+	reader_members(&r, &m, names, n_names, TOKEN_MAP);
 	while ((i = reader_member(&r, &m)) >= 0) {
 		token = reader_next(&r);
 		if (i == 0 && token == TOKEN_INT && !r.negative) {
-			*sequence = r.num;
+			*number = r.num;
 			found = true;
 			continue;
 		}
 		reader_finish(&r, token, NULL);
 	}
 	return reader_at_end(&r) && found;
+}
+
+bool wire_decode_pong(struct slice payload, uint64_t *sequence)
+{
+	static const struct slice names[] = {
+		{ "sequence", 8 }, { "timestamp_ms", 12 },
+	};
+
+	return decode_number(payload, names, ARRAY_LEN(names), sequence);
+}
+
+bool wire_decode_go_pong(struct slice payload, uint64_t *number)
+{
+	static const struct slice names[] = { { "timestamp", 9 } };
+
+	return decode_number(payload, names, ARRAY_LEN(names), number);
 }

@@ -92,6 +92,8 @@ struct decision {
 	/* Correlation. */
 	enum decision_id id_kind;
 	struct slice id;
+	uint64_t go_id;			/* go-v2's request_id */
+	bool ack;			/* v1: `success`, and no decision */
 	/* For the log, when there is a fault: static text. */
 	const char *fault_text;
 };

@@ -73,8 +73,11 @@ static size_t head_bound(const struct wire_format *f, const struct event *ev)
 	size_t fixed = ENCODE_HEAD_FIXED +
 		       (size_t)ev->head.n_fields * ENCODE_FIELD_FIXED;
 	size_t factor = f->encoding == WIRE_JSON ? 6 : 2;
-	size_t bound = FRAME_HEAD + fixed + factor * text_bytes(ev);
+	size_t bound;
 
+	if (UNLIKELY(f->dialect != WIRE_V2))
+		fixed += ENCODE_WRAP_MAX;
+	bound = FRAME_HEAD + fixed + factor * text_bytes(ev);
 	/* What fits a pooled block needs no second look. */
 	if (LIKELY(bound <= BLOCK_SMALL))
 		return bound;
@@ -95,6 +98,18 @@ static enum wire_result finish(struct outq *q, char *start, const char *end,
 	return outq_commit(q, FRAME_HEAD + payload) ? WIRE_OK : WIRE_NO_MEMORY;
 }
 
+/* The same of the other dialects, whose encoders write heads themselves. */
+static enum wire_result finish_dialect(struct outq *q,
+				       const struct wire_format *f,
+				       const char *start, const char *end)
+{
+	size_t n = (size_t)(end - start);
+
+	if (n > encode_dialect_max(f))
+		return WIRE_TOO_LARGE;
+	return outq_commit(q, n) ? WIRE_OK : WIRE_NO_MEMORY;
+}
+
 static enum wire_result encode_head(struct outq *q, const struct wire_format *f,
 				    const struct event *ev, unsigned *t)
 {
@@ -111,11 +126,16 @@ static enum wire_result encode_head(struct outq *q, const struct wire_format *f,
 		fields_index_fini(&x);
 		return WIRE_NO_MEMORY;
 	}
-	end = f->encoding == WIRE_JSON
-		      ? encode_json_head(start + FRAME_HEAD, f, ev, &x, t)
-		      : encode_msgpack_head(start + FRAME_HEAD, f, ev, &x, t);
+	if (UNLIKELY(f->dialect != WIRE_V2))
+		end = encode_dialect_head(start, f, ev, &x, t);
+	else if (f->encoding == WIRE_JSON)
+		end = encode_json_head(start + FRAME_HEAD, f, ev, &x, t);
+	else
+		end = encode_msgpack_head(start + FRAME_HEAD, f, ev, &x, t);
 	ASSERT((size_t)(end - start) <= bound);
 	fields_index_fini(&x);
+	if (UNLIKELY(f->dialect != WIRE_V2))
+		return finish_dialect(q, f, start, end);
 	return finish(q, start, end, frame_type_of(ev->type));
 }
 
@@ -124,7 +144,7 @@ static enum wire_result encode_complete(struct outq *q,
 					const struct event *ev, unsigned *t)
 {
 	size_t bound = FRAME_HEAD + ENCODE_HEAD_FIXED +
-		       PUT_JSON_MAX(ev->complete.error.n);
+		       ENCODE_WRAP_MAX + PUT_JSON_MAX(ev->complete.error.n);
 	char *start, *end;
 
 	if (bound > FRAME_MAX)
@@ -132,6 +152,9 @@ static enum wire_result encode_complete(struct outq *q,
 	start = outq_reserve(q, bound);
 	if (!start)
 		return WIRE_NO_MEMORY;
+	if (UNLIKELY(f->dialect != WIRE_V2))
+		return finish_dialect(q, f, start,
+				      encode_dialect_complete(start, f, ev, t));
 	end = f->encoding == WIRE_JSON
 		      ? encode_json_complete(start + FRAME_HEAD, ev, t)
 		      : encode_msgpack_complete(start + FRAME_HEAD, f, ev, t);
@@ -154,8 +177,9 @@ static enum wire_result encode_configure(struct outq *q,
 			return WIRE_NO_MEMORY;
 		config.p = packed;
 	}
-	bound = FRAME_HEAD + ENCODE_HEAD_FIXED + config.n +
-		PUT_JSON_MAX(c->id.n) + PUT_JSON_MAX(c->version.n);
+	bound = FRAME_HEAD + ENCODE_HEAD_FIXED + ENCODE_WRAP_MAX + config.n +
+		PUT_JSON_MAX(c->id.n) + PUT_JSON_MAX(c->version.n) +
+		PUT_JSON_MAX(c->agent_id.n);
 	if (bound > FRAME_MAX) {
 		result = WIRE_TOO_LARGE;
 		goto out;
@@ -163,6 +187,11 @@ static enum wire_result encode_configure(struct outq *q,
 	start = outq_reserve(q, bound);
 	if (!start)
 		goto out;
+	if (f->dialect == WIRE_V1) {
+		end = encode_dialect_configure(start, ev, t);
+		result = finish_dialect(q, f, start, end);
+		goto out;
+	}
 	end = f->encoding == WIRE_JSON
 		      ? encode_json_configure(start + FRAME_HEAD, ev, t)
 		      : encode_msgpack_configure(start + FRAME_HEAD, f, ev,
@@ -175,17 +204,15 @@ out:
 
 /* ---- chunks ------------------------------------------------------------- */
 
-/* The bytes of a chunk frame around its data. */
-struct edges {
-	char front[FRAME_HEAD + ENCODE_EDGE_MAX], back[ENCODE_EDGE_MAX];
-	size_t n_front, n_back;
-};
-
-static bool edges_init(struct edges *e, const struct wire_format *f,
+static bool edges_init(struct encode_edges *e, const struct wire_format *f,
 		       const struct event *ev, size_t data)
 {
 	char *front = e->front + FRAME_HEAD, *end, *back;
 
+	if (UNLIKELY(f->dialect != WIRE_V2)) {
+		encode_dialect_edges(e, f, ev, data);
+		return e->n_front + data + e->n_back <= encode_dialect_max(f);
+	}
 	if (f->encoding == WIRE_JSON) {
 		end = encode_json_chunk_front(front, ev);
 		back = encode_json_chunk_back(e->back, ev);
@@ -212,7 +239,7 @@ static char *put_pieces(char *o, const struct event_chunk *c, bool raw)
 	return base64_finish(&b, o);
 }
 
-static bool encode_chunk_small(struct outq *q, const struct edges *e,
+static bool encode_chunk_small(struct outq *q, const struct encode_edges *e,
 			       const struct event_chunk *c, bool raw,
 			       size_t size)
 {
@@ -226,7 +253,7 @@ static bool encode_chunk_small(struct outq *q, const struct edges *e,
 	return outq_commit(q, size);
 }
 
-static bool encode_chunk_raw(struct outq *q, const struct edges *e,
+static bool encode_chunk_raw(struct outq *q, const struct encode_edges *e,
 			     const struct event_chunk *c)
 {
 	if (!outq_copy(q, e->front, e->n_front))
@@ -288,7 +315,7 @@ static bool slab_copy(struct slab *s, const char *p, size_t n)
 	return true;
 }
 
-static bool encode_chunk_base64(struct outq *q, const struct edges *e,
+static bool encode_chunk_base64(struct outq *q, const struct encode_edges *e,
 				const struct event_chunk *c, size_t size)
 {
 	struct slab s = { .q = q, .left = size };
@@ -316,7 +343,7 @@ static enum wire_result encode_chunk(struct outq *q,
 	size_t data = raw ? c->bytes : base64_size(c->bytes), size;
 	size_t sum = 0;
 	struct outq own;
-	struct edges e;
+	struct encode_edges e;
 
 	for (unsigned i = 0; i < c->n_pieces; i++)
 		sum += c->pieces[i].n;

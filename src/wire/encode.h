@@ -13,6 +13,15 @@
 /* The same of one field, and of each further value. */
 #define ENCODE_FIELD_FIXED	16u
 
+/* What a v1 frame has around its payload. */
+#define ENCODE_WRAP_MAX	96u
+
+/* The bytes of a chunk frame around its data. */
+struct encode_edges {
+	char front[FRAME_HEAD + ENCODE_EDGE_MAX], back[ENCODE_EDGE_MAX];
+	size_t n_front, n_back;
+};
+
 /* Is this field hidden behind a pseudo header of ours? */
 static inline bool encode_hides(const struct wire_format *f,
 				const struct field *field)
@@ -39,6 +48,30 @@ char *encode_msgpack_head(char *o, const struct wire_format *f,
 char *encode_json_head(char *o, const struct wire_format *f,
 		       const struct event *ev, const struct fields_index *x,
 		       unsigned *transcoded);
+
+/* `,"headers":{...}}`, and the metadata object. */
+char *encode_json_fields(char *o, const struct wire_format *f,
+			 const struct event *ev, const struct fields_index *x,
+			 unsigned *transcoded);
+/* `{...` of a request complete, without the closing brace. */
+char *encode_json_complete_body(char *o, const struct event *ev,
+				unsigned *transcoded);
+
+/* ---- go-v2 and v1: encode_dialect.c ---- */
+
+/* Whole frames, their heads included, into room of bound + ENCODE_WRAP_MAX. */
+char *encode_dialect_head(char *start, const struct wire_format *f,
+			  const struct event *ev, const struct fields_index *x,
+			  unsigned *transcoded);
+char *encode_dialect_complete(char *start, const struct wire_format *f,
+			      const struct event *ev, unsigned *transcoded);
+char *encode_dialect_configure(char *start, const struct event *ev,
+			       unsigned *transcoded);
+/* The frame's head, which is in the front, counts `data` bytes between them. */
+void encode_dialect_edges(struct encode_edges *e, const struct wire_format *f,
+			  const struct event *ev, size_t data);
+/* Largest whole frame. */
+size_t encode_dialect_max(const struct wire_format *f);
 
 /* What stands before and behind a chunk's data of `size` encoded bytes. */
 char *encode_msgpack_chunk_front(char *o, const struct wire_format *f,

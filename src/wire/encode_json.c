@@ -32,9 +32,9 @@ static char *put_meta(char *o, const struct event_meta *m, unsigned *t)
 	return put_byte(o, '}');
 }
 
-static char *put_fields(char *o, const struct wire_format *f,
-			const struct event *ev, const struct fields_index *x,
-			unsigned *t)
+char *encode_json_fields(char *o, const struct wire_format *f,
+			 const struct event *ev, const struct fields_index *x,
+			 unsigned *t)
 {
 	const struct field *fields = ev->head.fields;
 	char *start;
@@ -85,7 +85,7 @@ char *encode_json_head(char *o, const struct wire_format *f,
 		o = put_json_uint(PUT_LIT(o, ",\"status\":"),
 				  clamp_status(ev->head.status));
 	}
-	return put_fields(o, f, ev, x, transcoded);
+	return encode_json_fields(o, f, ev, x, transcoded);
 }
 
 char *encode_json_chunk_front(char *o, const struct event *ev)
@@ -108,8 +108,8 @@ char *encode_json_chunk_back(char *o, const struct event *ev)
 	return put_byte(put_json_uint(o, c->bytes_so_far), '}');
 }
 
-char *encode_json_complete(char *o, const struct event *ev,
-			   unsigned *transcoded)
+char *encode_json_complete_body(char *o, const struct event *ev,
+				unsigned *transcoded)
 {
 	const struct event_complete *c = &ev->complete;
 
@@ -123,8 +123,13 @@ char *encode_json_complete(char *o, const struct event *ev,
 			  c->response_body_size);
 	o = put_json_uint(PUT_LIT(o, ",\"upstream_attempts\":"),
 			  c->upstream_attempts);
-	o = put_optional(PUT_LIT(o, ",\"error\":"), c->error, transcoded);
-	return put_byte(o, '}');
+	return put_optional(PUT_LIT(o, ",\"error\":"), c->error, transcoded);
+}
+
+char *encode_json_complete(char *o, const struct event *ev,
+			   unsigned *transcoded)
+{
+	return put_byte(encode_json_complete_body(o, ev, transcoded), '}');
 }
 
 char *encode_json_configure(char *o, const struct event *ev,

@@ -65,6 +65,7 @@ struct event_configure {
 	struct slice id;		/* "cfg-<n>" */
 	struct slice config_json;	/* one JSON value, as text */
 	struct slice version;		/* empty: none */
+	struct slice agent_id;		/* v1 only */
 };
 
 struct event {

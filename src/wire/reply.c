@@ -93,7 +93,9 @@ static void read_custom(struct reply_walk *w)
 		    !reader_keys_add(&w->v.r, &keys, key))
 			return;
 		token = reader_next(&w->v.r);
-		if (!reply_is(key, "correlation_id")) {
+		/* The others have it elsewhere, or not at all. */
+		if (w->dialect != WIRE_V2 ||
+		    !reply_is(key, "correlation_id")) {
 			reader_finish(&w->v.r, token, NULL);
 			continue;
 		}
@@ -248,15 +250,33 @@ static void read_websocket(struct reply_walk *w)
 
 enum { REPLY_VERSION, REPLY_DECISION, REPLY_REQUEST_OPS, REPLY_RESPONSE_OPS,
        REPLY_ROUTING, REPLY_AUDIT, REPLY_NEEDS_MORE, REPLY_REQUEST_BODY,
-       REPLY_RESPONSE_BODY, REPLY_WEBSOCKET, REPLY_N };
-static const struct slice reply_names[REPLY_N] = {
+       REPLY_RESPONSE_BODY, REPLY_WEBSOCKET, REPLY_N,
+       /* go-v2 and v1 only. */
+       REPLY_GO_ID = REPLY_N, REPLY_SUCCESS, REPLY_ERROR, REPLY_ALL_N };
+static const struct slice reply_names[REPLY_ALL_N] = {
 	{ "version", 7 }, { "decision", 8 }, { "request_headers", 15 },
 	{ "response_headers", 16 }, { "routing_metadata", 16 },
 	{ "audit", 5 }, { "needs_more", 10 }, { "request_body_mutation", 21 },
 	{ "response_body_mutation", 22 }, { "websocket_decision", 18 },
+	{ "request_id", 10 }, { "success", 7 }, { "error", 5 },
 };
 
-static void read_member(struct reply_walk *w, int member)
+/* What a v1 agent says instead of a decision (protocol page 6.8). */
+struct ack {
+	bool success;
+	struct slice error;
+};
+
+static void read_go_id(struct reply_walk *w)
+{
+	struct decision *d = w->d;
+
+	if (values_uint(&w->v, INT64_MAX, &d->go_id))
+		d->id_kind = d->go_id ? DECISION_ID_PRESENT
+				      : DECISION_ID_EMPTY;
+}
+
+static void read_member(struct reply_walk *w, int member, struct ack *ack)
 {
 	struct decision *d = w->d;
 	uint64_t version;
@@ -292,19 +312,49 @@ static void read_member(struct reply_walk *w, int member)
 	case REPLY_WEBSOCKET:
 		read_websocket(w);
 		break;
+	case REPLY_GO_ID:
+		if (w->dialect == WIRE_GO)
+			read_go_id(w);
+		else
+			reader_skip(&w->v.r);
+		break;
+	case REPLY_SUCCESS:
+		(void)values_bool_or_nil(&w->v, &ack->success);
+		break;
+	case REPLY_ERROR:
+		(void)values_str_or_nil(&w->v, &ack->error);
+		break;
 	}
+}
+
+static void take_ack(struct reply_walk *w, const struct ack *ack)
+{
+	struct decision *d = w->d;
+
+	d->ack = true;
+	if (ack->success)
+		return;
+	d->kind = DECISION_BLOCK;
+	d->status = 500;
+	d->body = ack->error;
 }
 
 static void read_reply(struct reply_walk *w)
 {
+	unsigned fields = w->dialect == WIRE_V2 ? REPLY_N : REPLY_ALL_N;
+	struct ack ack = { false, SLICE_NONE };
 	struct reader_members m;
 	int i;
 
-	if (!values_struct(&w->v, false, &m, reply_names, REPLY_N))
+	if (!values_struct(&w->v, false, &m, reply_names, fields))
 		return;
 	while ((i = reader_member(&w->v.r, &m)) >= 0)
-		read_member(w, i);
-	if (reader_at_end(&w->v.r) && !(m.seen & 1u << REPLY_DECISION))
+		read_member(w, i, &ack);
+	if (!reader_at_end(&w->v.r) || (m.seen & 1u << REPLY_DECISION))
+		return;
+	if (w->dialect == WIRE_V1 && (m.seen & 1u << REPLY_SUCCESS))
+		take_ack(w, &ack);
+	else
 		values_fault(&w->v, "no decision");
 }
 
@@ -319,6 +369,7 @@ static void forget_details(struct decision *d, const char *why)
 	d->audit = keep.audit;
 	d->id_kind = keep.id_kind;
 	d->id = keep.id;
+	d->go_id = keep.go_id;
 	d->fault_text = why;
 }
 
@@ -333,7 +384,7 @@ enum decision_fault wire_decode_reply(char *buf, size_t len,
 	struct reply_walk w;
 
 	memset(out, 0, sizeof(*out));
-	if (LIKELY(json == brace &&
+	if (LIKELY(json == brace && f->dialect == WIRE_V2 &&
 		   reply_is_plain_allow(buf, len, &out->id))) {
 		out->id_kind = DECISION_ID_PRESENT;
 		return DECISION_OK;
@@ -341,6 +392,7 @@ enum decision_fault wire_decode_reply(char *buf, size_t len,
 	values_init(&w.v, buf, len, json, scratch);
 	w.d = out;
 	w.raw_body = f->raw_body && !json;
+	w.dialect = f->dialect;
 	w.audit_left = AUDIT_BYTES;
 	read_reply(&w);
 	if (w.v.r.bad)

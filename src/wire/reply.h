@@ -6,7 +6,7 @@
 #ifndef WIRE_REPLY_H
 #define WIRE_REPLY_H
 
-#include "wire/decision.h"
+#include "wire/codec.h"
 #include "wire/values.h"
 
 #define REPLY_OPS_MAX	256u	/* header edits of a side */
@@ -17,6 +17,7 @@ struct reply_walk {
 	struct values v;
 	struct decision *d;
 	bool raw_body;
+	enum wire_dialect dialect;
 	size_t audit_left;	/* bytes of text that still go into the log */
 };
 

@@ -220,6 +220,10 @@ static void read_variant(struct reply_walk *w, struct slice word)
 {
 	enum decision_kind kind;
 
+	if (w->dialect == WIRE_GO && reply_is(word, "needs_more")) {
+		(void)values_bool_or_nil(&w->v, &w->d->needs_more);
+		return;
+	}
 	if (!note_kind(w, word, &kind)) {
 		reader_skip(&w->v.r);
 		return;
