@@ -78,7 +78,8 @@ config_read_fn read_workers, read_log_path, read_address, read_networks,
 	read_deny_status, read_servers,
 	read_listeners, read_upstreams, read_agents, read_routes,
 	read_host, read_path, read_methods, read_upgrade, read_route_agents,
-	read_agent_name, read_upstream_name;
+	read_agent_name, read_upstream_name, read_agent_upstreams,
+	read_hash_key, read_check_path, read_check_host;
 
 /* The policy of this row's map names too_large itself. */
 bool policy_names_too_large(const struct node *on_failure);
@@ -93,6 +94,8 @@ void owned_collect(struct loader *l);
 
 config_show_fn show_text, show_address, show_networks, show_texts, show_policy,
 	show_nothing, show_servers, show_listeners, show_upstreams, show_agents,
-	show_routes, show_route_agents, show_agent_name, show_upstream_name;
+	show_routes, show_route_agents, show_agent_name, show_upstream_name,
+	show_agent_upstreams, show_hash_key, show_check, show_check_text,
+	show_of_bodies;
 
 #endif

@@ -48,15 +48,31 @@ struct config_server {
 	unsigned weight;
 };
 
+enum config_hash_key { HASH_CLIENT, HASH_PATH, HASH_HEADER };
+enum config_check { CHECK_NONE, CHECK_TCP, CHECK_HTTP };
+
 struct config_upstream {
 	const char *name;
 	struct config_server *servers;
 	unsigned n_servers;
 	enum config_balance balance;
+	enum config_hash_key hash_key;	/* with BALANCE_HASH */
+	const char *hash_header;	/* with HASH_HEADER */
 	unsigned keepalive;		/* idle connections per worker */
 	struct {
 		uint64_t connect_us, response_us, idle_us;
 	} timeouts;
+	struct {
+		unsigned failures;	/* in a row; 0: never */
+		unsigned max_percent;	/* of the servers */
+		uint64_t time_us;
+	} ejection;
+	struct {
+		enum config_check type;
+		const char *path, *host;	/* host: NULL is the address */
+		uint64_t interval_us, timeout_us;
+		unsigned rise, fall;
+	} check;
 	unsigned index;			/* in config.upstreams */
 };
 

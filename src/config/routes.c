@@ -91,31 +91,69 @@ void read_upgrade(struct loader *l, const struct config_row *row,
 
 /* ---- names -------------------------------------------------------------- */
 
-void read_upstream_name(struct loader *l, const struct config_row *row,
-			const struct node *value, void *object)
+/* NULL and a fault if no upstream has that name. */
+static const struct config_upstream *find_upstream(struct loader *l,
+						   const struct node *value)
 {
 	const struct config *config = l->config;
-	struct config_route *route = object;
 	const char *text = loader_text(l, value);
 	struct nearest near;
 	char hint[VALUE_HINT];
 
 	if (!text)
-		return;
+		return NULL;
 	nearest_init(&near, text);
 	for (unsigned i = 0; i < config->n_upstreams; i++) {
 		const char *name = config->upstreams[i].name;
 
 		if (!name)
 			continue;
-		if (strcmp(name, text) == 0) {
-			route->upstream = &config->upstreams[i];
-			return;
-		}
+		if (strcmp(name, text) == 0)
+			return &config->upstreams[i];
 		nearest_offer(&near, name);
 	}
 	loader_fault(l, value, "no upstream has the name `%.100s`%s", text,
 		     loader_hint(&near, hint));
+	return NULL;
+}
+
+void read_upstream_name(struct loader *l, const struct config_row *row,
+			const struct node *value, void *object)
+{
+	struct config_route *route = object;
+
+	route->upstream = find_upstream(l, value);
+}
+
+static bool is_listed(const struct config_route *route,
+		      const struct config_upstream *up)
+{
+	for (unsigned i = 0; i < route->n_agent_upstreams; i++)
+		if (route->agent_upstreams[i] == up)
+			return true;
+	return false;
+}
+
+void read_agent_upstreams(struct loader *l, const struct config_row *row,
+			  const struct node *value, void *object)
+{
+	struct config_route *route = object;
+	unsigned i = 0;
+
+	if (!loader_is_list(l, value))
+		return;
+	route->agent_upstreams = loader_alloc(l, value->n, sizeof(void *));
+	for (const struct node *n = value->first; n && route->agent_upstreams;
+	     n = n->next) {
+		size_t mark = loader_enter_item(l, i++);
+		const struct config_upstream *up = find_upstream(l, n);
+
+		if (up && is_listed(route, up))
+			loader_fault(l, n, "given twice");
+		else if (up)
+			route->agent_upstreams[route->n_agent_upstreams++] = up;
+		loader_leave(l, mark);
+	}
 }
 
 void read_agent_name(struct loader *l, const struct config_row *row,
@@ -191,6 +229,27 @@ static bool keeps_back(enum config_body_mode mode)
 	return mode == BODY_HOLD || mode == BODY_BUFFER;
 }
 
+/*
+ * Who gets no bodies keeps none back. In stream max_body bounds what
+ * needs_more holds.
+ */
+static void check_unused(struct loader *l, const struct node *value,
+			 const struct config_route_agent *asked)
+{
+	static const char *const keys[] = { "max_body", "on_too_large" };
+
+	if (asked->request_body != BODY_NONE ||
+	    asked->response_body != BODY_NONE)
+		return;
+	for (unsigned i = 0; i < ARRAY_LEN(keys); i++) {
+		const struct node *at = node_get(value, keys[i]);
+
+		if (at)
+			loader_fault_at(l, at, keys[i], "has no effect: the "
+					"agent gets no bodies here");
+	}
+}
+
 static void check_max_body(struct loader *l, const struct node *value,
 			   const struct config_route_agent *asked)
 {
@@ -235,6 +294,7 @@ static void check_asked(struct loader *l, const struct node *value,
 		if (o->agent == agent)
 			loader_fault(l, value, "`%.64s` stands here twice",
 				     agent->name);
+	check_unused(l, value, asked);
 	check_max_body(l, value, asked);
 }
 
@@ -313,6 +373,10 @@ static void check_route(struct loader *l, const struct node *map,
 			loader_fault_at(l, name ? name : map, "name",
 					"`%.64s` is the name of another route",
 					route->name);
+	if (route->n_agent_upstreams && !route->n_agents)
+		loader_fault_at(l, node_get(map, "agent_upstreams"),
+				"agent_upstreams", "has no effect: the route "
+				"asks no agents");
 }
 
 static void load_route(struct loader *l, const struct node *map,

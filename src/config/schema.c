@@ -42,7 +42,8 @@
 
 WORDS(levels, "error", "warn", "info", "debug");
 WORDS(formats, "json", "combined");
-WORDS(balances, "round_robin", "least_connections");
+WORDS(balances, "round_robin", "least_connections", "hash", "random");
+WORDS(checks, "none", "tcp", "http");
 WORDS(dialects, "auto", "v2");
 WORDS(agent_balances, "least_loaded", "round_robin", "random");
 WORDS(encodings, "auto", "json", "msgpack");
@@ -128,6 +129,10 @@ static const struct config_row rows[] = {
   .help = "its share beside the others" },
 { UPSTREAM("balance"), WORD(balances), IN(config_upstream, balance),
   .fallback = "round_robin", .help = "how a server is chosen" },
+{ UPSTREAM("hash_key"), OTHER("client, path or header NAME", read_hash_key,
+  show_hash_key), IN(config_upstream, hash_key), .fallback = "client",
+  .help = "what balance: hash goes by; requests that have the same go to the "
+	  "same server" },
 { UPSTREAM("keepalive"), NUMBER(0, 10000), IN(config_upstream, keepalive),
   .fallback = "64", .help = "idle connections kept per worker" },
 { UPSTREAM("timeouts.connect"), DURATION(US_MS, US_HOUR),
@@ -139,6 +144,37 @@ static const struct config_row rows[] = {
 { UPSTREAM("timeouts.idle"), DURATION(US_MS, US_DAY),
   IN(config_upstream, timeouts.idle_us), .fallback = "60s",
   .help = "between two reads of a response" },
+{ UPSTREAM("ejection.failures"), NUMBER(0, 1000),
+  IN(config_upstream, ejection.failures), .fallback = "5",
+  .help = "failures in a row that take a server out for a while; 0: never" },
+{ UPSTREAM("ejection.time"), DURATION(US_MS, US_HOUR),
+  IN(config_upstream, ejection.time_us), .fallback = "10s",
+  .help = "for how long; then one more failure takes it out again" },
+{ UPSTREAM("ejection.max_percent"), NUMBER(0, 100),
+  IN(config_upstream, ejection.max_percent), .fallback = "50",
+  .help = "servers that may be out at a time, in percent of all" },
+{ UPSTREAM("check.type"), WORD(checks), IN(config_upstream, check.type),
+  .fallback = "none",
+  .help = "servers are tried out: a connect, or a GET answered by 2xx or 3xx" },
+{ UPSTREAM("check.path"), OTHER("path", read_check_path, show_check_text),
+  IN(config_upstream, check.path), .fallback = "/",
+  .help = "what http asks for" },
+{ UPSTREAM("check.host"), OTHER("host", read_check_host, show_check_text),
+  IN(config_upstream, check.host),
+  .help = "Host that http asks for; the server's address if not said" },
+{ UPSTREAM("check.interval"), DURATION(10 * US_MS, US_HOUR),
+  .show = show_check,
+  IN(config_upstream, check.interval_us), .fallback = "2s",
+  .help = "between two checks of a server" },
+{ UPSTREAM("check.timeout"), DURATION(US_MS, US_HOUR), .show = show_check,
+  IN(config_upstream, check.timeout_us), .fallback = "1s",
+  .help = "for one check" },
+{ UPSTREAM("check.rise"), NUMBER(1, 100), .show = show_check,
+  IN(config_upstream, check.rise),
+  .fallback = "2", .help = "good checks in a row that bring a server back" },
+{ UPSTREAM("check.fall"), NUMBER(1, 100), .show = show_check,
+  IN(config_upstream, check.fall),
+  .fallback = "3", .help = "bad checks in a row that take a server out" },
 
 { ROOT("agents"), PART("map by name", read_agents, show_agents),
   .help = "the processes that are asked" },
@@ -226,9 +262,10 @@ static const struct config_row rows[] = {
   .help = "is it asked about the response; true where it gets the body" },
 { ASKED("response_body"), WORD(bodies), IN(config_route_agent, response_body),
   .fallback = "none", .help = "how it gets the response's body" },
-{ ASKED("max_body"), SIZE(1, GIB), IN(config_route_agent, max_body),
+{ ASKED("max_body"), SIZE(1, GIB), .show = show_of_bodies,
+  IN(config_route_agent, max_body),
   .fallback = "1MiB", .help = "most that hold and buffer keep back" },
-{ ASKED("on_too_large"), WORD(too_large),
+{ ASKED("on_too_large"), WORD(too_large), .show = show_of_bodies,
   IN(config_route_agent, on_too_large_skip), .fallback = "block",
   .help = "what a body over max_body means" },
 { ASKED("timeout"), OTHER("duration for head and body, or a map", read_timeout,
@@ -249,6 +286,9 @@ static const struct config_row rows[] = {
 { ROUTE("upstream"), OTHER("name of an upstream", read_upstream_name,
   show_upstream_name), IN(config_route, upstream), .required = true,
   .help = "where the request goes" },
+{ ROUTE("agent_upstreams"), OTHER("list of upstream names",
+  read_agent_upstreams, show_agent_upstreams), .fallback = "[]",
+  .help = "others that an agent may choose by routing_metadata.upstream" },
 { ROUTE("upgrade"), OTHER("list of protocols", read_upgrade, show_texts),
   IN(config_route, upgrade), .fallback = "[websocket]",
   .help = "let through by Upgrade; [] where an agent gets bodies" },

@@ -240,6 +240,59 @@ json_t *show_upstream_name(const struct config_row *row, const void *object)
 	return json_string(route->upstream->name);
 }
 
+json_t *show_agent_upstreams(const struct config_row *row, const void *object)
+{
+	const struct config_route *route = object;
+	json_t *list = json_array();
+
+	for (unsigned i = 0; i < route->n_agent_upstreams; i++)
+		json_array_append_new(list, json_string(
+			route->agent_upstreams[i]->name));
+	return list;
+}
+
+json_t *show_hash_key(const struct config_row *row, const void *object)
+{
+	const struct config_upstream *up = object;
+
+	if (up->balance != BALANCE_HASH)
+		return NULL;
+	switch (up->hash_key) {
+	case HASH_CLIENT:
+		return json_string("client");
+	case HASH_PATH:
+		return json_string("path");
+	case HASH_HEADER:
+		return json_sprintf("header %s", up->hash_header);
+	}
+	return NULL;
+}
+
+json_t *show_check(const struct config_row *row, const void *object)
+{
+	const struct config_upstream *up = object;
+
+	return up->check.type == CHECK_NONE ? NULL : show_value(row, object);
+}
+
+json_t *show_check_text(const struct config_row *row, const void *object)
+{
+	const struct config_upstream *up = object;
+
+	return up->check.type == CHECK_HTTP ? show_text(row, object) : NULL;
+}
+
+/* What only matters to an agent that gets bodies. */
+json_t *show_of_bodies(const struct config_row *row, const void *object)
+{
+	const struct config_route_agent *asked = object;
+
+	if (asked->request_body == BODY_NONE &&
+	    asked->response_body == BODY_NONE)
+		return NULL;
+	return show_value(row, object);
+}
+
 void config_print_json(const struct config *config, FILE *out)
 {
 	json_t *root = show_object(SCOPE_ROOT, config);

@@ -301,6 +301,8 @@ bool exchange_want_upstream(struct exchange *ex)
 		return false;
 	ex->leased = true;
 	ex->lease.on_ready = on_upstream_ready;
+	ex->lease.hash = upstream_hash(ex->upstream, &ex->request.head,
+				       ex->client_ip);
 	if (!upstream_acquire(ex->upstream, ex->worker->loop, &ex->lease))
 		return false;
 	attach_upstream(ex);
@@ -323,6 +325,7 @@ static void give_back(struct exchange *ex, bool reuse)
 static void response_complete(struct exchange *ex)
 {
 	ex->upstream_ok = true;
+	upstream_praise(&ex->lease);
 	if (ex->tunnel || ex->request.state < FLOW_FLUSHING)
 		return;
 	give_back(ex, ex->request.state != FLOW_ABORTED);
@@ -335,42 +338,77 @@ static bool may_retry(const struct exchange *ex, enum message_fault why)
 	const struct upstream_conn *conn = ex->lease.conn;
 
 	return (why == MESSAGE_EOF || why == MESSAGE_RESET) &&
-	       ex->leased && conn && conn->reused && !ex->retried &&
-	       !conn->h1.got_bytes && !ex->request.has_body &&
-	       ex->response.state == FLOW_IDLE &&
+	       ex->leased && conn && !conn->h1.got_bytes &&
+	       !ex->request.has_body && ex->response.state == FLOW_IDLE &&
 	       http_method_idempotent(
 			(enum http_method)ex->request.head.method_id);
 }
 
-/* A kept connection was dead: once more, on a fresh one (design.md 5). */
-static void retry(struct exchange *ex)
+/*
+ * A kept connection was dead: once more, on a fresh one (design.md 5). A fresh
+ * one that dies without a byte takes its server with it: once more, with
+ * another one if there is.
+ */
+static bool retry(struct exchange *ex)
 {
-	ex->retried = true;
+	if (ex->lease.conn->reused) {
+		if (ex->retried)
+			return false;
+		ex->retried = true;
+	} else {
+		if (ex->moved || !upstream_skip_server(&ex->lease))
+			return false;
+		ex->moved = true;
+		upstream_report(&ex->lease, UPSTREAM_CLOSED);
+		upstream_blame(&ex->lease, UPSTREAM_CLOSED);
+	}
 	upstream_report_retry(&ex->lease);
 	give_back(ex, false);
 	ex->lease.fresh = true;
 	ex->request.state = FLOW_HEAD;
 	flow_pump_later(&ex->request);
+	return true;
+}
+
+/*
+ * Is the server to blame for closing? Not if the client may have had a part in
+ * it, by a request that never ended or by not reading; nor if it had been idle
+ * for too long when we used it.
+ */
+static bool closed_by_fault(const struct exchange *ex)
+{
+	const struct upstream_conn *conn = ex->lease.conn;
+
+	if (ex->request.has_body && !ex->request.source_ended)
+		return false;
+	if (conn && conn->reused && !conn->h1.got_bytes)
+		return false;
+	return !ex->response.source_paused;
+}
+
+static void upstream_failed(struct exchange *ex, enum upstream_error error)
+{
+	upstream_report(&ex->lease, error);
+	if (error != UPSTREAM_CLOSED || closed_by_fault(ex))
+		upstream_blame(&ex->lease, error);
 }
 
 static void response_aborted(struct exchange *ex, enum message_fault why)
 {
-	if (may_retry(ex, why)) {
-		retry(ex);
+	if (may_retry(ex, why) && retry(ex))
 		return;
-	}
 	switch (why) {
 	case MESSAGE_EOF:
 	case MESSAGE_RESET:
-		upstream_report(&ex->lease, UPSTREAM_CLOSED);
+		upstream_failed(ex, UPSTREAM_CLOSED);
 		answer_error(ex, 502, ENDED_UPSTREAM, "upstream_closed");
 		return;
 	case MESSAGE_MALFORMED:
-		upstream_report(&ex->lease, UPSTREAM_MALFORMED);
+		upstream_failed(ex, UPSTREAM_MALFORMED);
 		answer_error(ex, 502, ENDED_UPSTREAM, "upstream_malformed");
 		return;
 	case MESSAGE_TIMEOUT:
-		upstream_report(&ex->lease, UPSTREAM_RESPONSE_TIMEOUT);
+		upstream_failed(ex, UPSTREAM_RESPONSE_TIMEOUT);
 		answer_error(ex, 504, ENDED_TIMEOUT, "upstream_timeout");
 		return;
 	case MESSAGE_NO_MEMORY:
@@ -446,7 +484,7 @@ static void response_head(struct exchange *ex, const struct http_head *head,
 	struct flow *f = &ex->response;
 
 	if (head->status == 101 && ex->request.head.upgrade.n == 0) {
-		upstream_report(&ex->lease, UPSTREAM_MALFORMED);
+		upstream_failed(ex, UPSTREAM_MALFORMED);
 		answer_error(ex, 502, ENDED_UPSTREAM, "unasked_upgrade");
 		return;
 	}

@@ -220,6 +220,7 @@ struct exchange {
 	bool expect_ours;		/* we owe the 100 */
 	bool upstream_ok;		/* its response is complete */
 	bool retried;			/* the stale-connection rule was used */
+	bool moved;			/* to another server after that */
 	bool leased;			/* a connection is asked for or held */
 	bool tunnel;
 	const char *ended_why;

@@ -216,14 +216,19 @@ static void set_framing(struct flow *f)
 		edit_drop_validators(&f->head);
 }
 
-/* Edits in the order of the agents. False: the exchange is answered. */
+/* Edits so far, in the order of the agents. False: the exchange is answered. */
 static bool apply_edits(struct flow *f)
 {
 	struct exchange *ex = f->ex;
 
 	for (unsigned i = 0; i < ex->n_parties; i++) {
-		struct op_list *l = ex->parties[i].ops[f->kind->side];
+		struct party *p = &ex->parties[i];
+		struct op_list *l = p->ops[f->kind->side];
 
+		if (!l)
+			continue;
+		p->ops[f->kind->side] = NULL;
+		p->ops_tail[f->kind->side] = &p->ops[f->kind->side];
 		for (; l; l = l->next) {
 			if (edit_apply(&f->head, l->ops, l->n, &ex->arena))
 				continue;
@@ -270,8 +275,12 @@ static bool head_may_go(struct flow *f)
 
 	if (!f->judged || stages_hold(f))
 		return false;
-	if (f->kind->side == SIDE_REQUEST)
+	if (f->kind->side == SIDE_REQUEST) {
+		/* Balancing may go by a field that an agent sets. */
+		if (!ex->leased && !apply_edits(f))
+			return false;
 		return exchange_want_upstream(ex);
+	}
 	return !ex->request.asking;
 }
 

@@ -64,6 +64,14 @@ void worker_unpin(struct worker *w, struct snapshot *s)
 		release_old(w);
 }
 
+static void start_upstreams(struct worker *w, const struct snapshot *s,
+			    const struct snapshot *older)
+{
+	for (unsigned i = 0; i < s->config->n_upstreams; i++)
+		if (!older || !has_upstream(older, s->upstreams[i]))
+			upstream_local_start(s->upstreams[i], w->loop);
+}
+
 static void start_agents(struct worker *w, const struct snapshot *s,
 			 const struct snapshot *older)
 {
@@ -230,6 +238,7 @@ void worker_switch(struct worker *w, struct snapshot *s)
 	old->pin[w->index].newer = s;
 	w->snapshot = s;
 	start_agents(w, s, old);
+	start_upstreams(w, s, old);
 	cds_list_for_each_entry(l, &w->listeners, node)
 		listener_configure(l);
 	release_old(w);
@@ -262,6 +271,7 @@ void worker_init(struct worker *w, struct loop *loop, struct shared *shared,
 	/* go-v2 ids: unique over all workers, below 2^62 for long. */
 	w->go_id = (random[2] >> 10) << 8 | (w->index & 255);
 	start_agents(w, snapshot, NULL);
+	start_upstreams(w, snapshot, NULL);
 }
 
 static void close_listeners(struct worker *w)

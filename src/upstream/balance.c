@@ -3,8 +3,8 @@
 
 #include <math.h>
 
-/* Who may be chosen. Servers that lately failed are left out in the first
- * round; when none is left, they are better than nothing. */
+/* Who may be chosen. Servers that lately failed, or are taken out, are left
+ * out in the first round; when none is left, they are better than nothing. */
 struct choice {
 	uint64_t now_us;
 	uint64_t tried;
@@ -14,8 +14,12 @@ struct choice {
 static bool eligible(const struct upstream_local *local, unsigned i,
 		     const struct choice *c)
 {
-	return !(c->tried & server_bit(i)) &&
-	       !(c->avoid && local->servers[i].avoid_until_us > c->now_us);
+	const struct upstream_server *s = &local->servers[i];
+
+	if (c->tried & server_bit(i))
+		return false;
+	return !c->avoid || (s->avoid_until_us <= c->now_us &&
+			     !server_is_out(s->info, c->now_us));
 }
 
 /* Smooth weighted round robin: everyone gains his weight, the richest is
@@ -122,6 +126,51 @@ static struct upstream_server *pick(struct upstream_local *local,
 		return pick_random(local, c);
 	}
 	return NULL;
+}
+
+static uint64_t hash_slice(struct slice s)
+{
+	uint64_t h = UINT64_C(0xcbf29ce484222325);
+
+	for (size_t i = 0; i < s.n; i++)
+		h = (h ^ (unsigned char)s.p[i]) * UINT64_C(0x100000001b3);
+	return h;
+}
+
+static struct slice header_value(const struct http_head *head,
+				 struct slice name)
+{
+	for (unsigned i = 0; i < head->n_fields; i++)
+		if (slice_eq_icase(field_name(&head->fields[i]), name))
+			return field_value(&head->fields[i]);
+	return SLICE_NONE;
+}
+
+static struct slice path_alone(struct slice path)
+{
+	const char *query = memchr(path.p, '?', path.n);
+
+	return query ? slice_of(path.p, (size_t)(query - path.p)) : path;
+}
+
+uint64_t upstream_hash(const struct upstream *u, const struct http_head *head,
+		       struct slice client_ip)
+{
+	struct slice key = SLICE_NONE;
+
+	if (LIKELY(u->balance != BALANCE_HASH))
+		return 0;
+	switch (u->hash_key) {
+	case HASH_CLIENT:
+		break;
+	case HASH_PATH:
+		key = path_alone(head->path);
+		break;
+	case HASH_HEADER:
+		key = header_value(head, slice_str(u->hash_header));
+		break;
+	}
+	return hash_slice(key.n ? key : client_ip);
 }
 
 struct upstream_server *balance_pick(struct upstream_local *local,

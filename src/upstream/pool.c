@@ -189,6 +189,7 @@ void upstream_local_close(struct upstream *u, struct loop *loop)
 	struct upstream_local *local = u->local[loop->index];
 
 	local->closed = true;
+	checks_stop(u, loop);
 	deadline_stop(&local->sweep);
 	while (local->n_idle)
 		pool_close(pool_oldest(local));
@@ -215,18 +216,14 @@ static void server_failed(struct upstream_server *s, struct upstream *u,
 			  uint64_t now_us, int error)
 {
 	char buf[64];
+	const char *text = strerror_r(-error, buf, sizeof(buf));
 
 	s->avoid_until_us = now_us + DOWN_US;
-	if (!__atomic_exchange_n(&s->info->down, true, __ATOMIC_RELAXED))
-		log_warn("upstream_down", "upstream=%s server=%s error=\"%s\"",
-			 u->name, s->info->name,
-			 strerror_r(-error, buf, sizeof(buf)));
+	server_failure(u, s->info, now_us, text);
+	server_down(u, s->info, "connect", text);
 }
 
-enum fault { FAULT_SERVER, FAULT_BUSY, FAULT_OURS };
-
-/* Whose fault is it that a connect could not even start? */
-static enum fault fault_of(int error)
+enum fault upstream_fault_of(int error)
 {
 	switch (error) {
 	case -EMFILE:
@@ -240,15 +237,6 @@ static enum fault fault_of(int error)
 	default:
 		return FAULT_SERVER;
 	}
-}
-
-static void server_works(struct upstream_server *s, struct upstream *u)
-{
-	s->avoid_until_us = 0;
-	if (UNLIKELY(__atomic_load_n(&s->info->down, __ATOMIC_RELAXED)) &&
-	    __atomic_exchange_n(&s->info->down, false, __ATOMIC_RELAXED))
-		log_info("upstream_up", "upstream=%s server=%s", u->name,
-			 s->info->name);
 }
 
 static void lease_give(struct upstream_lease *l, struct upstream_conn *conn)
@@ -298,7 +286,7 @@ static void on_connect(struct h1_conn *h1, int error)
 	}
 	deadline_stop(&conn->deadline);
 	conn->connect_us = l->loop->now_us - conn->since_us;
-	server_works(conn->server, conn->upstream);
+	conn->server->avoid_until_us = 0;
 	lease_give(l, conn);
 	l->on_ready(l, UPSTREAM_OK);
 }
@@ -329,7 +317,7 @@ static bool start_connect(struct upstream_lease *l,
 	error = h1_connect(&conn->h1, l->loop, &s->info->addr, &u->settings,
 			   &conn_events);
 	if (error) {
-		enum fault fault = fault_of(error);
+		enum fault fault = upstream_fault_of(error);
 
 		l->error = fault == FAULT_OURS ? UPSTREAM_NO_MEMORY :
 						 UPSTREAM_REFUSED;
@@ -352,7 +340,7 @@ static void lease_connect(struct upstream_lease *l, struct upstream_server *s)
 	struct upstream_local *local = l->upstream->local[l->loop->index];
 
 	while (s) {
-		if (l->tried_mask)
+		if (l->tried_mask & ~l->skip_mask)
 			counter_inc(&local->metrics->retries);
 		l->tried_mask |= server_bit(server_index(local, s));
 		l->attempts++;
@@ -377,9 +365,13 @@ bool upstream_acquire(struct upstream *u, struct loop *loop,
 	local->loop = loop;
 	lease->upstream = u;
 	lease->loop = loop;
-	lease->tried_mask = 0;
+	lease->tried_mask = lease->skip_mask;
 	lease->error = UPSTREAM_REFUSED;
-	s = balance_pick(local, loop->now_us, 0, lease->hash);
+	s = balance_pick(local, loop->now_us, lease->tried_mask, lease->hash);
+	if (UNLIKELY(!s && lease->skip_mask)) {
+		lease->tried_mask = lease->skip_mask = 0;
+		s = balance_pick(local, loop->now_us, 0, lease->hash);
+	}
 	if (UNLIKELY(lease->fresh || !s || cds_list_empty(&s->idle))) {
 		lease->pending = true;
 		lease_connect(lease, s);
@@ -450,6 +442,17 @@ void upstream_release(struct upstream_lease *lease, bool reuse)
 	}
 	/* What is half done must not look like an orderly end. */
 	conn_close(conn, !h1->request_done || !h1->response_done);
+}
+
+bool upstream_skip_server(struct upstream_lease *lease)
+{
+	struct upstream_conn *conn = lease->conn;
+
+	if (!conn || !conn->upstream || conn->upstream->n_servers == 1)
+		return false;
+	lease->skip_mask = server_bit(server_index(local_of(conn),
+						   conn->server));
+	return true;
 }
 
 void upstream_orphan(struct upstream_lease *lease)

@@ -83,6 +83,10 @@ static void free_upstream(struct upstream *u)
 		metrics_set_put(u->metrics, u->set);
 	mem_free(u->local);
 	mem_free(u->servers);
+	mem_free(u->checks);
+	mem_free(u->hash_header);
+	mem_free(u->check_path);
+	mem_free(u->check_host);
 	mem_free(u->name);
 	mem_free(u);
 }
@@ -105,6 +109,36 @@ static void init_settings(struct upstream *u,
 		.body_us = u->idle_us,
 		.send_us = u->idle_us,
 	};
+	u->max_failures = config->ejection.failures;
+	u->max_percent = config->ejection.max_percent;
+	u->ejection_us = config->ejection.time_us;
+	u->check.type = config->check.type;
+	u->check.interval_us = config->check.interval_us;
+	u->check.timeout_us = config->check.timeout_us;
+	u->check.rise = config->check.rise;
+	u->check.fall = config->check.fall;
+	/* One limit for all of a check, kept by the check itself. */
+	u->check_settings = u->settings;
+	u->check_settings.head_us = u->check_settings.body_us = 0;
+	u->check_settings.send_us = 0;
+	u->hash_key = config->hash_key;
+}
+
+/* NULL stays NULL. */
+static bool keep(char **to, const char *text)
+{
+	if (text)
+		*to = mem_strdup(slice_str(text));
+	return !text || *to;
+}
+
+static bool keep_texts(struct upstream *u,
+		       const struct config_upstream *config)
+{
+	return keep(&u->name, config->name) &&
+	       keep(&u->hash_header, config->hash_header) &&
+	       keep(&u->check_path, config->check.path) &&
+	       keep(&u->check_host, config->check.host);
 }
 
 struct upstream *upstream_new(const struct config_upstream *config,
@@ -119,10 +153,9 @@ struct upstream *upstream_new(const struct config_upstream *config,
 	u->n_workers = n_workers;
 	u->n_servers = config->n_servers;
 	init_settings(u, config);
-	u->name = mem_strdup(slice_str(config->name));
 	u->servers = mem_zalloc(u->n_servers * sizeof(u->servers[0]));
 	u->local = mem_zalloc(n_workers * sizeof(u->local[0]));
-	if (!u->name || !u->servers || !u->local)
+	if (!keep_texts(u, config) || !u->servers || !u->local)
 		goto fail;
 	u->set = metrics_set_get(metrics, METRICS_UPSTREAM, u->name, "");
 	if (!u->set)
@@ -135,6 +168,8 @@ struct upstream *upstream_new(const struct config_upstream *config,
 		if (!u->local[w])
 			goto fail;
 	}
+	if (!checks_new(u))
+		goto fail;
 	return u;
 fail:
 	free_upstream(u);
@@ -153,8 +188,31 @@ void upstream_put(struct upstream *u)
 		free_upstream(u);
 }
 
+static bool same_text(const char *a, const char *b)
+{
+	return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
+static bool same_health(const struct upstream *u,
+			const struct config_upstream *c)
+{
+	return u->max_failures == c->ejection.failures &&
+	       u->max_percent == c->ejection.max_percent &&
+	       u->ejection_us == c->ejection.time_us &&
+	       u->check.type == c->check.type &&
+	       u->check.interval_us == c->check.interval_us &&
+	       u->check.timeout_us == c->check.timeout_us &&
+	       u->check.rise == c->check.rise &&
+	       u->check.fall == c->check.fall &&
+	       same_text(u->check_path, c->check.path) &&
+	       same_text(u->check_host, c->check.host);
+}
+
 bool upstream_same(const struct upstream *u, const struct config_upstream *c)
 {
+	if (!same_health(u, c) || u->hash_key != c->hash_key ||
+	    !same_text(u->hash_header, c->hash_header))
+		return false;
 	if (strcmp(u->name, c->name) != 0 || u->balance != c->balance ||
 	    u->keepalive != c->keepalive || u->n_servers != c->n_servers ||
 	    u->connect_us != c->timeouts.connect_us ||

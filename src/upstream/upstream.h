@@ -37,6 +37,9 @@ void upstream_print_json(struct upstream *u, FILE *out);
 
 /* ---- worker -------------------------------------------------------------- */
 
+/* Starts the group's active checks, on one of the workers. */
+void upstream_local_start(struct upstream *u, struct loop *loop);
+
 /* Closes this worker's idle connections and keeps none from now on. */
 void upstream_local_close(struct upstream *u, struct loop *loop);
 
@@ -78,8 +81,9 @@ struct upstream_lease {
 	unsigned attempts;		/* connections tried or reused */
 	struct upstream_conn *connecting;	/* private, while pending */
 	uint64_t tried_mask;		/* private */
+	uint64_t skip_mask;		/* private; see upstream_skip_server */
 	enum upstream_error error;	/* private */
-	uint64_t hash;			/* of the balancing key */
+	uint64_t hash;			/* of the balancing key: upstream_hash */
 	bool fresh;			/* no kept connection (stale retry) */
 	bool pending;
 };
@@ -96,6 +100,20 @@ bool upstream_acquire(struct upstream *u, struct loop *loop,
 /* Gives the connection back: kept if `reuse` and h1_reusable(), else closed;
  * or withdraws a pending acquire. lease->conn is NULL after it. */
 void upstream_release(struct upstream_lease *lease, bool reuse);
+/* What balancing by hash goes by; 0 if the group does not. The same on all
+ * workers, and over restarts. */
+uint64_t upstream_hash(const struct upstream *u, const struct http_head *head,
+		       struct slice client_ip);
+/* The next acquire takes another server than the leased one. False: there is
+ * none. */
+bool upstream_skip_server(struct upstream_lease *lease);
+/*
+ * What the exchange on the leased connection says of its server: it failed by
+ * its own fault, or answered in full. Failures in a row take it out. Failed
+ * connects are counted here. Nothing that a client does is a failure.
+ */
+void upstream_blame(struct upstream_lease *lease, enum upstream_error error);
+void upstream_praise(struct upstream_lease *lease);
 /*
  * For tunnels, which outlive snapshots: the leased connection leaves the
  * group's books, and the group may be freed before it. Later

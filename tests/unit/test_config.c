@@ -280,9 +280,42 @@ static void test_upstreams(void **state)
 	  "'1.1.1.1:1'] } }\n",
 	  "f:2:61: upstreams.a.servers[0].weight: must be 1 to 256\n"
 	  "f:2:66: upstreams.a.servers[1]: given twice\n" },
-	{ L "upstreams: { a: { servers: ['1.1.1.1:1'], balance: hash } }\n",
+	{ L "upstreams: { a: { servers: ['1.1.1.1:1'], balance: has } }\n",
 	  "f:2:52: upstreams.a.balance: must be one of round_robin, "
-	  "least_connections\n" },
+	  "least_connections, hash, random, did you mean `hash`?\n" },
+	{ L "upstreams: { a: { servers: ['1.1.1.1:1'], hash_key: path } }\n",
+	  "f:2:53: upstreams.a.hash_key: has no effect: balance is not "
+	  "hash\n" },
+	{ L "upstreams: { a: { servers: ['1.1.1.1:1'], balance: hash, "
+	  "hash_key: cookie } }\n",
+	  "f:2:68: upstreams.a.hash_key: must be client, path or header "
+	  "NAME\n" },
+	{ L "upstreams: { a: { servers: ['1.1.1.1:1'], balance: hash, "
+	  "hash_key: header a b } }\n",
+	  "f:2:68: upstreams.a.hash_key: must be a token: letters, digits "
+	  "and !#$%&'*+-.^_`|~\n" },
+	{ L "upstreams: { a: { servers: ['1.1.1.1:1'], "
+	  "ejection: { failures: 1001, time: 0, max_percent: 101 } } }\n",
+	  "f:2:65: upstreams.a.ejection.failures: must be 0 to 1000\n"
+	  "f:2:77: upstreams.a.ejection.time: must be 1ms to 1h\n"
+	  "f:2:93: upstreams.a.ejection.max_percent: must be 0 to 100\n" },
+	{ L "upstreams: { a: { servers: ['1.1.1.1:1'], "
+	  "check: { path: x, host: '*.x', rise: 0 } } }\n",
+	  "f:2:58: upstreams.a.check.path: must be a path of visible ASCII, "
+	  "as in `/health`\n"
+	  "f:2:58: upstreams.a: check.path has no effect: check.type is "
+	  "none\n"
+	  "f:2:67: upstreams.a.check.host: must be a host, without a "
+	  "wildcard\n"
+	  "f:2:67: upstreams.a: check.host has no effect: check.type is "
+	  "none\n"
+	  "f:2:80: upstreams.a.check.rise: must be 1 to 100\n"
+	  "f:2:80: upstreams.a: check.rise has no effect: check.type is "
+	  "none\n" },
+	{ L "upstreams: { a: { servers: ['1.1.1.1:1'], "
+	  "check: { type: tcp, path: /x, fall: 1 } } }\n",
+	  "f:2:69: upstreams.a: check.path has no effect: check.type is "
+	  "tcp\n" },
 	{ L "upstreams: [a]\n", "f:2:12: upstreams: must be a map by name\n" },
 	{ L "upstreams:\n  a: { servers: ['1.1.1.1:1'] }\n"
 	  "  a: { servers: ['1.1.1.1:1'] }\n",
@@ -379,9 +412,24 @@ static void test_routes(void **state)
 	  "f:9:79: routes[0].agents[0].max_body: is more than "
 	  "memory.held_bytes\n" },
 	{ HEAD "routes: [{ upstream: app, agents: [{ name: waf, on_failure: "
-	  "{ too_large: allow }, on_too_large: block }] }]\n",
+	  "{ too_large: allow }, on_too_large: block, request_body: hold }] "
+	  "}]\n",
 	  "f:8:97: routes[0].agents[0].on_too_large: on_failure.too_large says "
 	  "otherwise\n" },
+	{ HEAD "routes: [{ upstream: app, agents: [{ name: waf, max_body: 1, "
+	  "response_head: true, on_too_large: skip }] }]\n",
+	  "f:8:59: routes[0].agents[0].max_body: has no effect: the agent gets "
+	  "no bodies here\n"
+	  "f:8:97: routes[0].agents[0].on_too_large: has no effect: the agent "
+	  "gets no bodies here\n" },
+	{ HEAD "routes: [{ upstream: app, agents: [waf], agent_upstreams: [ap, "
+	  "app, app] }]\n",
+	  "f:8:60: routes[0].agent_upstreams[0]: no upstream has the name `ap`, "
+	  "did you mean `app`?\n"
+	  "f:8:69: routes[0].agent_upstreams[2]: given twice\n" },
+	{ HEAD "routes: [{ upstream: app, agent_upstreams: [app] }]\n",
+	  "f:8:44: routes[0].agent_upstreams: has no effect: the route asks no "
+	  "agents\n" },
 	{ HEAD "routes: [{ name: a, upstream: app }, { name: a, upstream: app }]"
 	  "\n",
 	  "f:8:46: routes[1].name: `a` is the name of another route\n" },
@@ -556,7 +604,7 @@ static void test_inheritance(void **state)
 		"response_body: stream }]\n"
 		"  - upstream: app\n"
 		"    agents: [{ name: b, on_failure: allow, timeout: 3s },"
-		" { name: a, on_too_large: skip }]\n"
+		" { name: a, response_body: hold, on_too_large: skip }]\n"
 		"agents:\n"
 		"  a: { socket: /a, timeout: { head: 1ms }, on_failure: allow }\n"
 		"  b: { socket: [/b, /c], timeout: 2s, may_mutate: both }\n");
@@ -587,7 +635,46 @@ static void test_inheritance(void **state)
 	assert_false(b2->on_failure.deny[CAUSE_BUDGET]);
 	assert_true(a2->on_too_large_skip);
 	assert_false(a2->on_failure.deny[CAUSE_TOO_LARGE]);
-	assert_int_equal(c->routes[1].n_upgrade, 1);
+	assert_int_equal(c->routes[1].n_upgrade, 0);
+	config_free(c);
+}
+
+static void test_upstream_values(void **state)
+{
+	struct config *c = load_good(L
+		"upstreams:\n"
+		"  plain: { servers: ['127.0.0.1:90'] }\n"
+		"  by: { servers: ['unix:/s', { address: '127.0.0.1:90', "
+		"weight: 3 }], balance: hash, hash_key: header X-Who,\n"
+		"    ejection: { failures: 2, time: 1s, max_percent: 34 },\n"
+		"    check: { type: http, path: '/ok?x=1', host: a.b, "
+		"interval: 10ms, timeout: 9ms, rise: 1, fall: 7 } }\n"
+		"agents: { a: { socket: /a, on_failure: deny } }\n"
+		"routes:\n"
+		"  - { upstream: plain, agents: [a], agent_upstreams: [by] }\n");
+	const struct config_upstream *plain = &c->upstreams[0];
+	const struct config_upstream *by = &c->upstreams[1];
+
+	assert_int_equal(plain->balance, BALANCE_ROUND_ROBIN);
+	assert_int_equal(plain->ejection.failures, 5);
+	assert_int_equal(plain->ejection.time_us, 10000000);
+	assert_int_equal(plain->ejection.max_percent, 50);
+	assert_int_equal(plain->check.type, CHECK_NONE);
+	assert_int_equal(by->balance, BALANCE_HASH);
+	assert_int_equal(by->hash_key, HASH_HEADER);
+	assert_string_equal(by->hash_header, "X-Who");
+	assert_int_equal(by->servers[0].address.addr.sa.sa_family, AF_UNIX);
+	assert_int_equal(by->servers[1].weight, 3);
+	assert_int_equal(by->ejection.max_percent, 34);
+	assert_int_equal(by->check.type, CHECK_HTTP);
+	assert_string_equal(by->check.path, "/ok?x=1");
+	assert_string_equal(by->check.host, "a.b");
+	assert_int_equal(by->check.interval_us, 10000);
+	assert_int_equal(by->check.timeout_us, 9000);
+	assert_int_equal(by->check.rise, 1);
+	assert_int_equal(by->check.fall, 7);
+	assert_int_equal(c->routes[0].n_agent_upstreams, 1);
+	assert_ptr_equal(c->routes[0].agent_upstreams[0], by);
 	config_free(c);
 }
 
@@ -657,7 +744,9 @@ static void test_json(void **state)
 		"routes:\n"
 		"  - { upstream: app, match: { path_prefix: /x, methods: [GET] },"
 		" agents: [{ name: waf, request_body: hold, timeout: 90ms }] }\n"
-		"  - { upstream: app, upgrade: [] }\n");
+		"  - { upstream: app, upgrade: [] }\n"
+		"  - { upstream: app, agents: [waf], agent_upstreams: [app] }\n"
+		);
 	char *first = show(c), *second;
 	json_t *json = json_loads(first, 0, NULL);
 	struct config *again;
@@ -726,6 +815,7 @@ int main(void)
 		cmocka_unit_test(test_long_keys),
 		cmocka_unit_test(test_defaults),
 		cmocka_unit_test(test_inheritance),
+		cmocka_unit_test(test_upstream_values),
 		cmocka_unit_test(test_normalised),
 		cmocka_unit_test(test_empty_sections),
 		cmocka_unit_test(test_json),
