@@ -204,7 +204,8 @@ void h1_linger_read(struct h1_conn *conn)
 void h1_drain(struct h1_conn *conn)
 {
 	conn->keep_alive = false;
-	if (conn->state != H1_IDLE)
+	/* The next request may be in the socket already: it is the last. */
+	if (conn->state != H1_IDLE || stream_poll(&conn->stream))
 		return;
 	if (outq_empty(&conn->stream.out))
 		h1_close_later(conn, MESSAGE_EOF);

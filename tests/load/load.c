@@ -259,14 +259,23 @@ static void on_input(struct conn *c)
 	}
 }
 
+/* Did the connection never come about? */
+static bool was_refused(int fd)
+{
+	int err = 0;
+	socklen_t n = sizeof(err);
+
+	(void)getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &n);
+	return err == ECONNREFUSED || err == ETIMEDOUT || err == EHOSTUNREACH;
+}
+
 static void on_conn(struct conn *c, uint32_t events)
 {
 	char buf[65536];
 	ssize_t n;
 
 	if (events & EPOLLOUT)
-		c->connected |= !(events & (EPOLLERR | EPOLLHUP)) ||
-				(events & EPOLLIN);
+		c->connected |= !(events & EPOLLERR) || !was_refused(c->fd);
 	if (c->connected)
 		flush(c);
 	while (c->fd >= 0) {
