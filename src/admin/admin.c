@@ -16,6 +16,7 @@
 
 struct admin {
 	struct evhttp *http;
+	struct evhttp_bound_socket *listening;	/* NULL: not any more */
 	admin_view_fn *view;
 	void *arg;
 };
@@ -129,7 +130,8 @@ struct admin *admin_new(struct event_base *base, int fd, admin_view_fn *view,
 	evhttp_set_max_body_size(a->http, BODY_BYTES);
 	evhttp_set_timeout(a->http, TIMEOUT_S);
 	evhttp_set_gencb(a->http, on_request, a);
-	if (evhttp_accept_socket(a->http, fd) < 0)
+	a->listening = evhttp_accept_socket_with_handle(a->http, fd);
+	if (!a->listening)
 		goto fail;
 	return a;
 fail:
@@ -138,6 +140,13 @@ fail:
 		evhttp_free(a->http);
 	mem_free(a);
 	return NULL;
+}
+
+void admin_stop_accepting(struct admin *a)
+{
+	if (a->listening)
+		evhttp_del_accept_socket(a->http, a->listening);
+	a->listening = NULL;
 }
 
 void admin_free(struct admin *a)

@@ -35,6 +35,8 @@ typedef void admin_view_fn(void *arg, struct admin_view *view);
  * memory. Control thread, like all of it. */
 struct admin *admin_new(struct event_base *base, int fd, admin_view_fn *view,
 			void *arg) MUST_CHECK;
+/* Closes the listening socket; requests under way are answered. */
+void admin_stop_accepting(struct admin *a);
 /* NULL is harmless. */
 void admin_free(struct admin *a);
 

@@ -45,61 +45,6 @@ static void fill_view(void *arg, struct admin_view *v)
 	};
 }
 
-/* ---- drain and stop ----------------------------------------------------- */
-
-static void stop(struct control *c, const char *reason)
-{
-	if (c->state == CONTROL_STOPPING)
-		return;
-	c->state = CONTROL_STOPPING;
-	log_info("stop", "reason=%s uptime_s=%" PRIu64, reason,
-		 (sock_clock_us() - c->start_us) / 1000000);
-	for (unsigned w = 0; w < c->n_threads; w++)
-		worker_thread_stop(&c->threads[w]);
-	event_base_loopbreak(c->base);
-}
-
-static void on_drain_timeout(evutil_socket_t fd, short what, void *arg)
-{
-	stop(arg, "drain_timeout");
-}
-
-static void drain(struct control *c)
-{
-	uint64_t us = c->current->config->drain_timeout_us;
-	struct timeval tv = {
-		.tv_sec = (time_t)(us / 1000000),
-		.tv_usec = (suseconds_t)(us % 1000000),
-	};
-
-	c->state = CONTROL_DRAINING;
-	notify_stopping();
-	log_info("drain", "timeout_ms=%" PRIu64, us / 1000);
-	c->deaf_left = c->drains_left = c->n_threads;
-	for (unsigned w = 0; w < c->n_threads; w++)
-		worker_thread_drain(&c->threads[w]);
-	if (event_add(c->deadline, &tv) < 0)
-		stop(c, "memory");
-}
-
-/* New clients shall be refused, not left to wait for nobody. */
-void control_on_deaf(struct letter *l)
-{
-	struct worker_thread *t = container_of(l, struct worker_thread, deaf);
-
-	if (--t->control->deaf_left == 0)
-		sockets_fini(&t->control->sockets);
-}
-
-void control_on_drained(struct letter *l)
-{
-	struct worker_thread *t =
-		container_of(l, struct worker_thread, drained);
-
-	if (--t->control->drains_left == 0)
-		stop(t->control, "drained");
-}
-
 /* ---- signals ------------------------------------------------------------ */
 
 static void reopen_logs(struct control *c)
@@ -117,15 +62,21 @@ static void on_signal(struct control *c, int signal)
 	case SIGTERM:
 	case SIGINT:
 		if (c->state < CONTROL_DRAINING)
-			drain(c);
+			drain_begin(c);
 		else
-			stop(c, "second_signal");
+			control_stop(c, "second_signal");
 		break;
 	case SIGHUP:
 		reload_request(c);
 		break;
 	case SIGUSR1:
 		reopen_logs(c);
+		break;
+	case SIGUSR2:
+		handover_begin(c);
+		break;
+	case SIGCHLD:
+		handover_reap(c);
 		break;
 	default:
 		log_warn("signal", "signal=%d text=\"has no effect\"", signal);
@@ -166,6 +117,7 @@ static bool take_signals(struct control *c)
 	sigaddset(&set, SIGHUP);
 	sigaddset(&set, SIGUSR1);
 	sigaddset(&set, SIGUSR2);
+	sigaddset(&set, SIGCHLD);
 	signal(SIGPIPE, SIG_IGN);
 	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
 		return false;
@@ -199,16 +151,22 @@ void control_on_started(struct letter *l)
 
 	if (t->listen_failed) {
 		c->exit_code = EXIT_RUN_TIME;
-		stop(c, "memory");
+		control_stop(c, "memory");
 	}
 	if (--c->starts_left > 0 || c->state != CONTROL_STARTING)
 		return;
 	c->state = CONTROL_RUNNING;
 	sockets_keep(&c->sockets, c->current->config);
+	inherit_close_rest(&c->inherit);
 	log_info("ready", "generation=%" PRIu64 " listeners=%u admin=%s",
 		 c->current->generation, c->current->config->n_listeners,
 		 c->admin_address.text);
-	notify_ready();
+	/* A former process says so first: until then systemd knows it, not
+	 * us. */
+	if (c->inherit.ready_fd >= 0)
+		handover_say_ready(c);
+	else
+		notify_ready();
 	if (c->reload.again)
 		reload_request(c);
 }
@@ -247,15 +205,15 @@ static bool make_parts(struct control *c, const struct config *config)
 	c->shared.n_workers = n;
 	c->shared.metrics = metrics_new(n);
 	c->agents = agent_table_new();
-	c->deadline = evtimer_new(c->base, on_drain_timeout, c);
 	c->admin_address.text = mem_strdup(slice_str(config->admin.text));
 	c->admin_address.addr = config->admin.addr;
-	if (!c->shared.metrics || !c->agents || !c->deadline ||
-	    !c->admin_address.text || !take_signals(c) ||
+	if (!c->shared.metrics || !c->agents || !drain_init(c) ||
+	    !c->admin_address.text || !inherit_init(&c->inherit) || !take_signals(c) ||
 	    !inbox_init(&c->inbox, c->base)) {
 		log_error("start", "error=\"%s\"", strerror(errno));
 		return false;
 	}
+	c->sockets.inherit = &c->inherit;
 	c->shared.access = access_log_open(config->access_path,
 					   config->access_format, n);
 	if (!c->shared.access)
@@ -266,11 +224,14 @@ static bool make_parts(struct control *c, const struct config *config)
 
 static bool start_admin(struct control *c)
 {
-	int fd = sockets_bind_admin(&c->admin_address);
+	int fd = sockets_bind_admin(&c->sockets, &c->admin_address,
+				    &c->admin_kept);
 
 	if (fd < 0)
 		return false;
 	c->admin = admin_new(c->base, fd, fill_view, c);
+	if (c->admin)
+		c->admin_fd = fd;
 	if (!c->admin)
 		log_error("start", "error=\"no admin port: no memory\"");
 	return c->admin != NULL;
@@ -305,9 +266,10 @@ static void control_fini(struct control *c)
 	for (unsigned w = 0; c->threads && w < c->shared.n_workers; w++)
 		loop_free(c->threads[w].loop);
 	admin_free(c->admin);
-	if (c->admin)
+	if (c->admin && !c->admin_kept && !handover_shared(c))
 		sockets_unlink(&c->admin_address.addr);
 	sockets_fini(&c->sockets);
+	inherit_fini(&c->inherit);
 	release_unused(c);
 	c->current = NULL;
 	/* Snapshots: released, a grace period, freed; then their agents. */
@@ -333,16 +295,19 @@ static void loop_fini(struct control *c)
 		event_free(c->signals);
 	if (c->signal_fd >= 0)
 		close(c->signal_fd);
-	if (c->deadline)
-		event_free(c->deadline);
+	drain_fini(c);
+	handover_fini(c);
 	event_base_free(c->base);
 }
 
-int control_run(struct config *config, const char *file)
+int control_run(struct config *config, const char *file, char **argv)
 {
 	struct control c = {
 		.file = file,
 		.signal_fd = -1,
+		.admin_fd = -1,
+		.inherit.ready_fd = -1,
+		.handover = { .argv = argv, .fd = -1 },
 		.inbox.fd = -1,
 		.start_time_s = sock_wall_us() / 1000000,
 		.start_us = sock_clock_us(),
@@ -364,7 +329,7 @@ int control_run(struct config *config, const char *file)
 		event_base_dispatch(c.base);
 	} else {
 		c.exit_code = EXIT_RUN_TIME;
-		stop(&c, "start_failed");
+		control_stop(&c, "start_failed");
 	}
 	control_fini(&c);
 	loop_fini(&c);

@@ -7,15 +7,19 @@
  *
  * STARTING	sockets are bound, not all workers have begun
  * RUNNING	ready; reloads are taken
- * DRAINING	TERM or INT: no new connections, exchanges may end in peace
+ * DRAINING	TERM, INT, or another process has taken over: no new
+ *		connections, exchanges may end in peace
  * STOPPING	the loop ends; what is left is cut off
  *
  *	main.c		main()
  *	options.c	the command line
- *	control.c	start, signals, drain, stop
+ *	control.c	start, signals, the end
+ *	drain.c		drain and stop
+ *	handover.c	to a new binary, and from an old one
  *	reload.c	from a file to all workers
  *	thread.c	a worker's thread
  *	sockets.c	what is listened on
+ *	inherit.c	what of it came with the process
  *	inbox.c		letters from workers
  *	notify.c	systemd
  */
@@ -23,6 +27,7 @@
 #define DAEMON_CONTROL_H
 
 #include "admin/admin.h"
+#include "daemon/handover.h"
 #include "daemon/inbox.h"
 #include "daemon/sockets.h"
 #include "daemon/thread.h"
@@ -50,10 +55,15 @@ struct control {
 	const char *file;
 	struct event_base *base;
 	struct event *signals, *deadline;
+	struct event *deafen, *close_idle;	/* steps of a drain */
 	int signal_fd;
 	struct inbox inbox;
 	struct sockets sockets;
+	struct inherit inherit;
+	struct handover handover;
 	struct admin *admin;
+	int admin_fd;				/* admin's; -1 */
+	bool admin_kept;			/* systemd holds it, too */
 	struct config_address admin_address;	/* that it has; text is ours */
 	struct agent_table *agents;
 	struct snapshot *current;		/* owned; by RCU */
@@ -68,10 +78,26 @@ struct control {
 };
 
 /*
- * The whole life of the daemon after its config was read; consumes it. The
- * exit code.
+ * The whole life of the daemon after its config was read; consumes it. argv:
+ * what a new binary is started with. The exit code.
  */
-int control_run(struct config *config, const char *file);
+int control_run(struct config *config, const char *file, char **argv);
+
+/* Is all up, so that signals can be obeyed? */
+static inline bool control_running(const struct control *c)
+{
+	return c->state == CONTROL_RUNNING;
+}
+
+/* ---- drain.c ------------------------------------------------------------ */
+
+/* False: no memory. */
+bool drain_init(struct control *c) MUST_CHECK;
+void drain_fini(struct control *c);
+/* From RUNNING or STARTING. */
+void drain_begin(struct control *c);
+/* Now; reason: one word for the log. */
+void control_stop(struct control *c, const char *reason);
 
 /* Letters of workers: it runs; it listens no more; it has no client left. */
 void control_on_started(struct letter *l);

@@ -25,5 +25,5 @@ int main(int argc, char **argv)
 		config_free(config);
 		return EXIT_OK;
 	}
-	return control_run(config, o.file);
+	return control_run(config, o.file, argv);
 }

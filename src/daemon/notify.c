@@ -56,3 +56,11 @@ void notify_stopping(void)
 {
 	notify("STOPPING=1\nSTATUS=Draining");
 }
+
+void notify_main_pid(int pid)
+{
+	char text[80];
+
+	snprintf(text, sizeof(text), "MAINPID=%d\nSTATUS=Handed over", pid);
+	notify(text);
+}

@@ -6,5 +6,7 @@
 void notify_ready(void);
 void notify_reloading(void);
 void notify_stopping(void);
+/* Another process is the service from now on. */
+void notify_main_pid(int pid);
 
 #endif

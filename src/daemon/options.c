@@ -13,7 +13,7 @@ void options_print_usage(FILE *out)
 	      "  -h, --help  print this and leave\n"
 	      "\n"
 	      "Signals: TERM and INT drain and stop, HUP reloads the config,\n"
-	      "USR1 reopens logs.\n", out);
+	      "USR1 reopens logs, USR2 hands over to a new binary.\n", out);
 }
 
 bool options_parse(struct options *o, int argc, char **argv, FILE *err)

@@ -290,13 +290,17 @@ void reload_request(struct control *c)
 			 PRIu64 " text=\"draining\"", c->current->generation);
 		return;
 	}
-	if (c->state < CONTROL_RUNNING || c->reload.busy) {
+	if (c->state < CONTROL_RUNNING || c->reload.busy ||
+	    handover_busy(c)) {
 		c->reload.again = true;
 		return;
 	}
 	c->reload.again = false;
-	if (!reload_begin(c))
-		reload_done(c, false);
+	if (reload_begin(c))
+		return;
+	reload_done(c, false);
+	if (c->handover.wanted)
+		handover_begin(c);
 }
 
 void reload_on_switched(struct letter *l)
@@ -309,6 +313,8 @@ void reload_on_switched(struct letter *l)
 		return;
 	sockets_keep(&c->sockets, c->current->config);
 	reload_done(c, true);
-	if (c->reload.again && c->state == CONTROL_RUNNING)
+	if (c->handover.wanted)
+		handover_begin(c);
+	else if (c->reload.again && c->state == CONTROL_RUNNING)
 		reload_request(c);
 }

@@ -1,6 +1,8 @@
 #include "daemon/sockets.h"
 
 #include <errno.h>
+#include <linux/filter.h>
+#include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -68,6 +70,7 @@ void sockets_init(struct sockets *s, unsigned n_workers)
 {
 	CDS_INIT_LIST_HEAD(&s->bound);
 	s->n_workers = n_workers;
+	s->inherit = NULL;
 }
 
 static void bound_close(struct bound *b)
@@ -81,7 +84,7 @@ static void bound_close(struct bound *b)
 		opened = true;
 	}
 	/* Somebody else's file stays. */
-	if (opened)
+	if (opened && !b->kept && !b->shared)
 		sockets_unlink(&b->addr);
 	cds_list_del(&b->node);
 	mem_free(b);
@@ -105,9 +108,13 @@ struct bound *sockets_find(const struct sockets *s, const struct net_addr *a)
 	return NULL;
 }
 
-int bound_fd(const struct bound *b, unsigned w)
+int bound_fd(const struct bound *b, unsigned n_workers, unsigned w, unsigned i)
 {
-	return b->fd[b->n == 1 ? 0 : w];
+	unsigned slot = w + i * n_workers;
+
+	if (slot < b->n)
+		return b->fd[slot];
+	return i == 0 ? b->fd[slot % b->n] : -1;
 }
 
 static in_port_t port_of(const struct net_addr *a)
@@ -118,38 +125,104 @@ static in_port_t port_of(const struct net_addr *a)
 
 /* From 0.0.0.0:80 to 127.0.0.1:80 in a reload: the probe would run into our
  * own socket. */
-static bool port_is_ours(const struct sockets *s, const struct net_addr *a)
+static bool port_is_ours(const struct sockets *s, const struct bound *but)
 {
 	const struct bound *b;
 
 	cds_list_for_each_entry(b, &s->bound, node)
-		if (!is_unix(&b->addr) && port_of(&b->addr) == port_of(a))
+		if (b != but && !is_unix(&b->addr) &&
+		    port_of(&b->addr) == port_of(&but->addr))
 			return true;
 	return false;
 }
 
-/* 0 or -errno. */
-static int bind_one(struct sockets *s, const struct config_listener *l)
+/* ---- making one ----------------------------------------------------------- */
+
+/* Can more be bound beside it? */
+static bool has_reuseport(int fd)
+{
+	int on = 0;
+	socklen_t n = sizeof(on);
+
+	return getsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, &n) == 0 && on;
+}
+
+static struct bound *bound_new(struct sockets *s,
+			       const struct config_listener *l,
+			       unsigned inherited)
 {
 	unsigned n = is_unix(&l->address.addr) ? 1 : s->n_workers;
-	struct bound *b = mem_alloc(sizeof(*b) + n * sizeof(b->fd[0]));
-	int err;
+	struct bound *b;
 
+	n = n > inherited ? n : inherited;
+	b = mem_zalloc(sizeof(*b) + n * sizeof(b->fd[0]));
 	if (!b)
-		return -ENOMEM;
+		return NULL;
 	b->addr = l->address.addr;
 	b->fresh = true;
 	b->n = n;
 	for (unsigned i = 0; i < n; i++)
 		b->fd[i] = -1;
-	err = is_unix(&b->addr) || port_is_ours(s, &b->addr) ?
-		0 : probe(&b->addr);
 	cds_list_add_tail(&b->node, &s->bound);
-	for (unsigned i = 0; i < n && err == 0; i++) {
+	return b;
+}
+
+/* What systemd or a former process has left for it; how many. */
+static unsigned take_inherited(struct sockets *s, struct bound *b,
+			       const struct config_listener *l)
+{
+	struct inherit *in = s->inherit;
+	unsigned n = inherit_count(in, &b->addr, l->name), i;
+
+	if (!inherit_count(in, &b->addr, NULL))
+		snprintf(b->name, sizeof(b->name), "%s", l->name);
+	for (i = 0; i < n; i++) {
+		b->fd[i] = inherit_take(in, &b->addr, l->name, &b->kept);
+		ASSERT(b->fd[i] >= 0);
+	}
+	b->shared = in->ready_fd >= 0;
+	return n;
+}
+
+/* 0 or -errno. */
+static int bind_slots(struct sockets *s, struct bound *b, unsigned from)
+{
+	int err = from || is_unix(&b->addr) || port_is_ours(s, b) ?
+		0 : probe(&b->addr);
+
+	for (unsigned i = from; i < b->n && err == 0; i++) {
 		/* Who may connect is for the directory to say. */
 		b->fd[i] = listen_on(&b->addr, 0666);
 		if (b->fd[i] < 0)
 			err = b->fd[i];
+	}
+	return err;
+}
+
+/* 0 or -errno. */
+static int bind_one(struct sockets *s, const struct config_listener *l)
+{
+	unsigned n = s->inherit ?
+		inherit_count(s->inherit, &l->address.addr, l->name) : 0;
+	struct bound *b = bound_new(s, l, n);
+	int err;
+
+	if (!b)
+		return -ENOMEM;
+	if (n)
+		n = take_inherited(s, b, l);
+	/* Those that nothing can be bound beside are shared. */
+	if (n && (b->kept || is_unix(&b->addr) || !has_reuseport(b->fd[0]))) {
+		b->n = n;
+		return 0;
+	}
+	err = bind_slots(s, b, n);
+	if (err && n) {
+		log_warn("bind", "listener=%s address=%s sockets=%u "
+			 "error=\"%s\"", l->name, l->address.text, n,
+			 strerror(-err));
+		b->n = n;	/* perhaps another user's: then these do */
+		return 0;
 	}
 	return err;
 }
@@ -203,10 +276,62 @@ void sockets_keep(struct sockets *s, const struct config *config)
 	}
 }
 
-int sockets_bind_admin(const struct config_address *a)
-{
-	int fd = is_unix(&a->addr) ? 0 : probe(&a->addr);
+/* ---- the end -------------------------------------------------------------- */
 
+void sockets_share(struct sockets *s, bool on)
+{
+	struct bound *b;
+
+	cds_list_for_each_entry(b, &s->bound, node)
+		b->shared = on;
+}
+
+/*
+ * A listening socket that lets no new connection begin: what has the ACK or RST
+ * bit (in byte 13 of the TCP header) passes, a first SYN does not. Its sender
+ * will try again, and finds the port closed then; had it been let in, closing
+ * the socket would have reset it.
+ */
+static void refuse_syn(int fd)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 13),
+		BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, 0x14, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+		BPF_STMT(BPF_RET | BPF_K, 0),
+	};
+	struct sock_fprog prog = { .len = ARRAY_LEN(code), .filter = code };
+
+	if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &prog,
+		       sizeof(prog)) < 0)
+		log_warn("drain", "error=\"no filter: %s\"", strerror(errno));
+}
+
+void sockets_refuse(struct sockets *s)
+{
+	struct bound *b;
+
+	cds_list_for_each_entry(b, &s->bound, node) {
+		if (b->kept || b->shared)
+			continue;
+		for (unsigned i = 0; i < b->n; i++)
+			if (!is_unix(&b->addr) && b->fd[i] >= 0)
+				refuse_syn(b->fd[i]);
+		sockets_unlink(&b->addr);
+		b->shared = is_unix(&b->addr);	/* the name is free */
+	}
+}
+
+int sockets_bind_admin(struct sockets *s, const struct config_address *a,
+		       bool *kept)
+{
+	int fd = s->inherit ?
+		inherit_take(s->inherit, &a->addr, "admin", kept) : -1;
+
+	if (fd >= 0)
+		return fd;
+	*kept = false;
+	fd = is_unix(&a->addr) ? 0 : probe(&a->addr);
 	if (fd == 0)
 		fd = listen_on(&a->addr, 0660);
 	if (fd < 0)

@@ -1,7 +1,9 @@
 /*
- * The sockets that are listened on: made once per address and slot, kept over
- * reloads while the address lives, for closing one resets what waits in it.
+ * The sockets that are listened on: inherited or made, once per address and
+ * slot, and kept over reloads and hand-overs while the address lives, for
+ * closing one resets what waits in it.
  * TCP: one SO_REUSEPORT socket per worker. Unix: one that all workers share.
+ * Where more were inherited than there are workers, some workers have several.
  * Control thread.
  */
 #ifndef DAEMON_SOCKETS_H
@@ -9,11 +11,17 @@
 
 #include "base/list.h"
 #include "config/model.h"
+#include "daemon/inherit.h"
 
 struct bound {
 	struct cds_list_head node;	/* in sockets.bound */
 	struct net_addr addr;
 	bool fresh;			/* bound by the reload under way */
+	/* Another process holds them, too: what waits there is served. */
+	bool kept;			/* systemd, for good */
+	bool shared;			/* the other side of a hand-over */
+	/* It was systemd's and has another address; "" otherwise. */
+	char name[64];
 	unsigned n;
 	int fd[];			/* -1: not there */
 };
@@ -21,6 +29,7 @@ struct bound {
 struct sockets {
 	struct cds_list_head bound;
 	unsigned n_workers;
+	struct inherit *inherit;	/* borrowed; NULL: nothing there */
 };
 
 void sockets_init(struct sockets *s, unsigned n_workers);
@@ -28,8 +37,8 @@ void sockets_init(struct sockets *s, unsigned n_workers);
 void sockets_fini(struct sockets *s);
 /* The one of that address, or NULL. */
 struct bound *sockets_find(const struct sockets *s, const struct net_addr *a);
-/* Worker w's descriptor of it. */
-int bound_fd(const struct bound *b, unsigned w);
+/* Worker w's i-th descriptor of it; -1: it has no more. */
+int bound_fd(const struct bound *b, unsigned n_workers, unsigned w, unsigned i);
 
 /*
  * Binds all addresses of config's listeners that are not bound yet; they are
@@ -43,8 +52,19 @@ void sockets_undo(struct sockets *s);
  * closed. No worker may be listening on these any more. */
 void sockets_keep(struct sockets *s, const struct config *config);
 
-/* One socket of its own, for the admin port; logged. Below 0: -errno. */
-int sockets_bind_admin(const struct config_address *a) MUST_CHECK;
+/* All are held by a second process from now on, or not any more. */
+void sockets_share(struct sockets *s, bool on);
+/*
+ * The end is near: clients that come from now on are not let in, while those
+ * that the system has let in already may be accepted. Nothing happens to what
+ * other processes hold.
+ */
+void sockets_refuse(struct sockets *s);
+
+/* One socket of its own, inherited or bound, for the admin port; logged. Below
+ * 0: -errno. kept: systemd holds it, too. */
+int sockets_bind_admin(struct sockets *s, const struct config_address *a,
+		       bool *kept) MUST_CHECK;
 /* Takes a Unix socket's file away. */
 void sockets_unlink(const struct net_addr *a);
 

@@ -12,6 +12,19 @@ static struct inbox *inbox_of(struct worker_thread *t)
 
 /* ---- on the worker's thread --------------------------------------------- */
 
+static bool listen_on_slots(struct worker_thread *t,
+			    const struct listen_change *c)
+{
+	struct worker *w = &t->worker;
+	int fd;
+
+	for (unsigned i = 0; (fd = bound_fd(c->bound, w->shared->n_workers,
+					    w->index, i)) >= 0; i++)
+		if (!worker_listen(w, c->name, fd))
+			return false;
+	return true;
+}
+
 static bool begin_listening(struct worker_thread *t,
 			    const struct switch_order *order)
 {
@@ -20,8 +33,7 @@ static bool begin_listening(struct worker_thread *t,
 	for (unsigned i = 0; i < order->n_begin; i++) {
 		const struct listen_change *c = &order->begin[i];
 
-		if (worker_listen(&t->worker, c->name,
-				  bound_fd(c->bound, t->worker.index)))
+		if (listen_on_slots(t, c))
 			continue;
 		log_error("listen", "listener=%s worker=%u error=\"no memory\"",
 			  c->name, t->worker.index);
@@ -58,8 +70,24 @@ static void on_drain(struct loop *loop, struct post *p)
 	struct worker_thread *t =
 		container_of(p, struct worker_thread, drain_post);
 
-	worker_drain(&t->worker);
+	worker_drain_begin(&t->worker);
+}
+
+static void on_deafen(struct loop *loop, struct post *p)
+{
+	struct worker_thread *t =
+		container_of(p, struct worker_thread, deafen_post);
+
+	worker_stop_listening(&t->worker, t->accept_waiting);
 	inbox_send(inbox_of(t), &t->deaf, control_on_deaf);
+}
+
+static void on_close_idle(struct loop *loop, struct post *p)
+{
+	struct worker_thread *t =
+		container_of(p, struct worker_thread, close_idle_post);
+
+	worker_drain(&t->worker);
 }
 
 static void on_stop(struct loop *loop, struct post *p)
@@ -122,6 +150,17 @@ void worker_thread_switch(struct worker_thread *t,
 void worker_thread_drain(struct worker_thread *t)
 {
 	loop_post(t->loop, &t->drain_post, on_drain);
+}
+
+void worker_thread_deafen(struct worker_thread *t, bool accept_waiting)
+{
+	t->accept_waiting = accept_waiting;
+	loop_post(t->loop, &t->deafen_post, on_deafen);
+}
+
+void worker_thread_close_idle(struct worker_thread *t)
+{
+	loop_post(t->loop, &t->close_idle_post, on_close_idle);
 }
 
 void worker_thread_stop(struct worker_thread *t)

@@ -40,7 +40,9 @@ struct worker_thread {
 	/* Handed over by post: the control thread's before, the worker's
 	 * after. */
 	const struct switch_order *order;
-	struct post switch_post, drain_post, stop_post;
+	struct post switch_post, drain_post, deafen_post, close_idle_post;
+	struct post stop_post;
+	bool accept_waiting;
 	/* The worker's before it is sent, the control thread's after. */
 	struct letter started, switched, deaf, drained;
 	bool listen_failed;
@@ -53,9 +55,14 @@ bool worker_thread_start(struct worker_thread *t,
 /* `switched` follows. */
 void worker_thread_switch(struct worker_thread *t,
 			  const struct switch_order *order);
-/* `deaf` follows at once: it listens no more; `drained` once no client is
- * left. */
+/*
+ * The steps of a drain, in this order, each once (worker.h): the next answer is
+ * the last; `deaf` follows, it listens no more; idle connections are closed.
+ * `drained` comes as soon as it is deaf and no client is left.
+ */
 void worker_thread_drain(struct worker_thread *t);
+void worker_thread_deafen(struct worker_thread *t, bool accept_waiting);
+void worker_thread_close_idle(struct worker_thread *t);
 /* Ends what is left, at once, then the thread. */
 void worker_thread_stop(struct worker_thread *t);
 void worker_thread_join(struct worker_thread *t);

@@ -9,6 +9,8 @@
 /* Accepts in one turn, at most, before traffic gets its share. */
 #define ACCEPT_BATCH	64
 #define ACCEPT_RETRY_US	100000u
+/* And before a listener is closed: all that may wait there. */
+#define ACCEPT_LAST	65536
 
 /* ---- snapshots ------------------------------------------------------------- */
 
@@ -142,12 +144,9 @@ static void accept_later(struct worker_listener *l, int error)
 		       on_accept_retry);
 }
 
-static void on_acceptable(struct watch *watch, unsigned what)
+static void accept_some(struct worker_listener *l, unsigned most)
 {
-	struct worker_listener *l =
-		container_of(watch, struct worker_listener, watch);
-
-	for (int i = 0; i < ACCEPT_BATCH; i++) {
+	for (unsigned i = 0; i < most; i++) {
 		struct net_addr from;
 		int fd = sock_accept(l->fd, &from);
 
@@ -170,15 +169,10 @@ static void on_acceptable(struct watch *watch, unsigned what)
 	}
 }
 
-static struct worker_listener *find_listener(struct worker *w,
-					     const char *name)
+static void on_acceptable(struct watch *watch, unsigned what)
 {
-	struct worker_listener *l;
-
-	cds_list_for_each_entry(l, &w->listeners, node)
-		if (strcmp(l->name, name) == 0 && l->fd >= 0)
-			return l;
-	return NULL;
+	accept_some(container_of(watch, struct worker_listener, watch),
+		    ACCEPT_BATCH);
 }
 
 bool worker_listen(struct worker *w, const char *listener_name, int fd)
@@ -216,18 +210,24 @@ static void listener_stop(struct worker_listener *l)
 	l->fd = -1;
 }
 
-void worker_unlisten(struct worker *w, const char *listener_name)
+static void listener_unlisten(struct worker_listener *l)
 {
-	struct worker_listener *l = find_listener(w, listener_name);
 	struct client *c;
 
-	if (!l)
-		return;
 	listener_stop(l);
-	cds_list_for_each_entry(c, &w->clients, node)
+	cds_list_for_each_entry(c, &l->worker->clients, node)
 		if (c->listener == l)
 			h1_drain(&c->h1);
 	worker_listener_put(l);
+}
+
+void worker_unlisten(struct worker *w, const char *listener_name)
+{
+	struct worker_listener *l, *next;
+
+	cds_list_for_each_entry_safe(l, next, &w->listeners, node)
+		if (l->fd >= 0 && strcmp(l->name, listener_name) == 0)
+			listener_unlisten(l);
 }
 
 void worker_switch(struct worker *w, struct snapshot *s)
@@ -274,11 +274,13 @@ void worker_init(struct worker *w, struct loop *loop, struct shared *shared,
 	start_upstreams(w, snapshot, NULL);
 }
 
-static void close_listeners(struct worker *w)
+static void close_listeners(struct worker *w, unsigned accept_first)
 {
 	struct worker_listener *l, *next;
 
 	cds_list_for_each_entry_safe(l, next, &w->listeners, node) {
+		if (l->fd >= 0 && accept_first)
+			accept_some(l, accept_first);
 		if (l->fd >= 0)
 			listener_stop(l);
 		worker_listener_put(l);
@@ -296,7 +298,7 @@ void worker_abort_all(struct worker *w)
 void worker_fini(struct worker *w)
 {
 	worker_abort_all(w);
-	close_listeners(w);
+	close_listeners(w, 0);
 	task_cancel(&w->drained);
 	task_cancel(&w->access_flush);
 	access_log_flush(w->shared->access, w->index, w->metrics);
@@ -315,20 +317,41 @@ static void on_drained_task(struct task *t)
 		w->on_drained(w);
 }
 
+static bool is_listening(const struct worker *w)
+{
+	const struct worker_listener *l;
+
+	cds_list_for_each_entry(l, &w->listeners, node)
+		if (l->fd >= 0)
+			return true;
+	return false;
+}
+
 void worker_check_drained(struct worker *w)
 {
-	if (w->draining && w->n_clients == 0)
+	if (w->draining && w->n_clients == 0 && !is_listening(w))
 		loop_defer(w->loop, &w->drained, on_drained_task);
+}
+
+void worker_drain_begin(struct worker *w)
+{
+	w->draining = true;
+}
+
+void worker_stop_listening(struct worker *w, bool accept_waiting)
+{
+	close_listeners(w, accept_waiting ? ACCEPT_LAST : 0);
+	worker_check_drained(w);
 }
 
 void worker_drain(struct worker *w)
 {
 	struct client *c, *next;
 
-	if (w->draining)
+	if (w->ending)
 		return;
-	w->draining = true;
-	close_listeners(w);
+	w->draining = w->ending = true;
+	close_listeners(w, 0);
 	cds_list_for_each_entry_safe(c, next, &w->clients, node)
 		h1_drain(&c->h1);
 	worker_check_drained(w);

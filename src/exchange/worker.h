@@ -38,6 +38,7 @@ struct worker {
 	struct cds_list_head listeners;	/* struct worker_listener */
 	unsigned n_clients, n_exchanges;
 	bool draining;
+	bool ending;			/* draining, and idle clients are closed */
 	struct task access_flush;
 	struct task drained;
 	/* Told once after worker_drain(), when no client is left. */
@@ -54,7 +55,8 @@ void worker_fini(struct worker *w);
 /*
  * Accepts on fd (listening, non-blocking; stays the caller's) for the listener
  * at config->listeners[index] of the present snapshot. Stays over snapshots
- * by the listener's name; worker_unlisten() ends it. False: no memory.
+ * by the listener's name; worker_unlisten() ends it. Again with the same name:
+ * on several descriptors. False: no memory.
  */
 bool worker_listen(struct worker *w, const char *listener_name, int fd)
 	MUST_CHECK;
@@ -64,8 +66,15 @@ void worker_unlisten(struct worker *w, const char *listener_name);
  * one is released as soon as this worker's exchanges on it have ended. */
 void worker_switch(struct worker *w, struct snapshot *s);
 
-/* Stops accepting, closes idle clients, lets the others finish their present
- * exchange (Connection: close). on_drained follows, never from inside. */
+/*
+ * A drain in three steps, of which the former are optional: the next answer of
+ * every connection is its last one (Connection: close), idle ones wait for
+ * their next request; nothing is accepted any more, but for what waits there
+ * now if accept_waiting; idle connections are closed. on_drained follows when
+ * no client is left, never from inside.
+ */
+void worker_drain_begin(struct worker *w);
+void worker_stop_listening(struct worker *w, bool accept_waiting);
 void worker_drain(struct worker *w);
 /* Ends what is left: exchanges end as `shutdown`. */
 void worker_abort_all(struct worker *w);

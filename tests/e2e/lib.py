@@ -3,6 +3,7 @@
 Nothing here waits for a time, but always for a condition, with a limit after
 which the test fails.
 """
+import ctypes
 import json
 import os
 import re
@@ -323,10 +324,43 @@ class Origin:
         self.sock.close()
 
 
+class Adopted:
+    """A process that is not our child by birth (we adopt orphans): as
+    Popen."""
+
+    def __init__(self, pid):
+        self.pid, self.returncode = pid, None
+
+    def poll(self):
+        if self.returncode is None:
+            try:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+            except ChildProcessError:   # its parent lives
+                return None if os.path.exists("/proc/%d" % self.pid) else -1
+            if pid:
+                self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+    def send_signal(self, sig):
+        os.kill(self.pid, sig)
+
+    def kill(self):
+        os.kill(self.pid, signal.SIGKILL)
+
+    def wait(self, limit=None):
+        end = time.monotonic() + (limit or 3600)
+        while self.poll() is None:
+            if time.monotonic() > end:
+                raise subprocess.TimeoutExpired("adopted", limit)
+            time.sleep(0.01)
+        return self.returncode
+
+
 # ---- processes -----------------------------------------------------------------
 
 class Daemon:
-    def __init__(self, env, config, ready, expect_exit=0):
+    def __init__(self, env, config, ready, expect_exit=0, binary=None,
+                 spawn=None):
         self.env, self.config, self.expect_exit = env, config, expect_exit
         self.file = os.path.join(env.dir, "agentproxyd.yaml")
         self.log_path = os.path.join(env.dir, "daemon.log")
@@ -335,8 +369,9 @@ class Daemon:
         self.port = int(config["listeners"][0]["address"].rsplit(":")[-1])
         self.write()
         self.log = open(self.log_path, "wb")
-        self.proc = env.spawn([env.binary("agentproxyd"), "-c", self.file],
-                              stdout=self.log, stderr=self.log)
+        self.proc = env.spawn([binary or env.binary("agentproxyd"), "-c",
+                               self.file], stdout=self.log, stderr=self.log,
+                              **(spawn or {}))
         if ready:
             wait_for(self.is_ready, "/readyz is 200")
         else:
@@ -405,6 +440,25 @@ class Daemon:
         wait_for(lambda: self.metric("config_generation") > before,
                  "a new generation")
 
+    def handover(self, wait=True):
+        """USR2: self.proc is the new process then. The old one."""
+        n = len(self.handovers())
+        old = self.proc
+        old.send_signal(signal.SIGUSR2)
+        wait_for(lambda: len(self.handovers()) > n, "the hand-over")
+        self.adopt()
+        if wait:
+            eq(old.wait(LIMIT), 0, "exit status of the old process")
+        return old
+
+    def adopt(self):
+        self.proc = Adopted(int(self.handovers()[-1]))
+        self.env.procs.append(self.proc)
+
+    def handovers(self):
+        return re.findall(r"event=handover result=ok pid=(\d+)",
+                          self.own_log())
+
     def stop(self, sig=signal.SIGTERM):
         if self.proc.poll() is None:
             self.proc.send_signal(sig)
@@ -442,6 +496,8 @@ class Env:
     """All that a test starts, and that ends with it."""
 
     def __init__(self, build):
+        # PR_SET_CHILD_SUBREAPER: what a daemon leaves behind comes to us.
+        ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
         self.build = build
         self.dir = tempfile.mkdtemp(prefix="e2e-")
         self.procs, self.things, self.daemons = [], [], []

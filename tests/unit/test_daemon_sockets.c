@@ -86,11 +86,11 @@ static void test_one_per_worker(void **state)
 	assert_true(sockets_bind(&s, &config));
 	b = sockets_find(&s, &l[0].address.addr);
 	assert_non_null(b);
-	assert_int_not_equal(bound_fd(b, 0), bound_fd(b, 1));
-	assert_int_not_equal(bound_fd(b, 1), bound_fd(b, 2));
+	assert_int_not_equal(bound_fd(b, 3, 0, 0), bound_fd(b, 3, 1, 0));
+	assert_int_not_equal(bound_fd(b, 3, 1, 0), bound_fd(b, 3, 2, 0));
 	b = sockets_find(&s, &l[1].address.addr);
 	assert_non_null(b);
-	assert_int_equal(bound_fd(b, 0), bound_fd(b, 2));
+	assert_int_equal(bound_fd(b, 3, 0, 0), bound_fd(b, 3, 2, 0));
 	assert_true(answers(&l[0].address.addr));
 	assert_true(answers(&l[1].address.addr));
 	assert_int_equal(stat(unix_path(), &st), 0);
@@ -116,13 +116,13 @@ static void test_reload_keeps_and_closes(void **state)
 	sockets_init(&s, 2);
 	assert_true(sockets_bind(&s, &config));
 	sockets_keep(&s, &config);
-	fd = bound_fd(sockets_find(&s, &l[0].address.addr), 1);
+	fd = bound_fd(sockets_find(&s, &l[0].address.addr), 2, 1, 0);
 	assert_true(sockets_bind(&s, &next));
 	/* Until the workers have switched, the old ones stay. */
 	assert_non_null(sockets_find(&s, &l[1].address.addr));
 	sockets_keep(&s, &next);
-	assert_int_equal(bound_fd(sockets_find(&s, &k[0].address.addr), 1),
-			 fd);
+	assert_int_equal(bound_fd(sockets_find(&s, &k[0].address.addr),
+				  2, 1, 0), fd);
 	assert_non_null(sockets_find(&s, &k[1].address.addr));
 	assert_null(sockets_find(&s, &l[1].address.addr));
 	assert_int_equal(access(unix_path(), F_OK), -1);
@@ -139,6 +139,7 @@ static void test_port_in_use(void **state)
 	struct config both = { .listeners = l, .n_listeners = 2 };
 	struct sockets s, other;
 	struct config_address admin = l[0].address;
+	bool kept;
 
 	sockets_init(&other, 1);
 	assert_true(sockets_bind(&other, &config));
@@ -147,7 +148,7 @@ static void test_port_in_use(void **state)
 	/* All or none. */
 	assert_null(sockets_find(&s, &l[1].address.addr));
 	assert_false(answers(&l[1].address.addr));
-	assert_int_equal(sockets_bind_admin(&admin), -EADDRINUSE);
+	assert_int_equal(sockets_bind_admin(&s, &admin, &kept), -EADDRINUSE);
 	sockets_fini(&other);
 	assert_true(sockets_bind(&s, &both));
 	sockets_fini(&s);
@@ -201,6 +202,143 @@ static void test_wider_address(void **state)
 	sockets_fini(&s);
 }
 
+/* ---- inherited ones ------------------------------------------------------ */
+
+static int listening(const struct net_addr *a)
+{
+	int fd = sock_listen(a, 16);
+
+	assert_true(fd >= 0);
+	return fd;
+}
+
+/* As inherit_init() leaves it. */
+static struct inherit inherit_of(struct inherited *list, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++) {
+		list[i].addr.len = sizeof(list[i].addr.un);
+		assert_int_equal(getsockname(list[i].fd, &list[i].addr.sa,
+					     &list[i].addr.len), 0);
+	}
+	return (struct inherit){ .n = n, .list = list, .ready_fd = -1 };
+}
+
+/* Three slots for two workers: all are listened on, none twice. */
+static void test_inherit_more_than_workers(void **state)
+{
+	struct config_listener l = listener("a", tcp(0));
+	struct config config = { .listeners = &l, .n_listeners = 1 };
+	struct inherited list[3] = {
+		{ .fd = listening(&l.address.addr) },
+		{ .fd = listening(&l.address.addr) },
+		{ .fd = listening(&l.address.addr) },
+	};
+	struct inherit in = inherit_of(list, 3);
+	int fd[3] = { list[0].fd, list[1].fd, list[2].fd };
+	struct sockets s;
+	struct bound *b;
+
+	sockets_init(&s, 2);
+	s.inherit = &in;
+	assert_true(sockets_bind(&s, &config));
+	b = sockets_find(&s, &l.address.addr);
+	assert_int_equal(bound_fd(b, 2, 0, 0), fd[0]);
+	assert_int_equal(bound_fd(b, 2, 1, 0), fd[1]);
+	assert_int_equal(bound_fd(b, 2, 0, 1), fd[2]);
+	assert_int_equal(bound_fd(b, 2, 1, 1), -1);
+	assert_int_equal(bound_fd(b, 2, 0, 2), -1);
+	sockets_fini(&s);
+}
+
+/* One for three workers: the others are made beside it, or share it. */
+static void test_inherit_fewer_than_workers(void **state)
+{
+	struct config_listener l[2] = {
+		listener("a", tcp(0)), listener("u", unix_address()),
+	};
+	struct config config = { .listeners = l, .n_listeners = 2 };
+	struct inherited list[2] = {
+		{ .fd = listening(&l[0].address.addr) },
+		{ .fd = listening(&l[1].address.addr), .kept = true },
+	};
+	struct inherit in = inherit_of(list, 2);
+	int fd = list[1].fd;
+	struct sockets s;
+	struct bound *b;
+
+	sockets_init(&s, 3);
+	s.inherit = &in;
+	assert_true(sockets_bind(&s, &config));
+	b = sockets_find(&s, &l[0].address.addr);
+	assert_int_equal(b->n, 3);
+	assert_false(b->kept);
+	b = sockets_find(&s, &l[1].address.addr);
+	assert_true(b->kept);
+	for (unsigned w = 0; w < 3; w++)
+		assert_int_equal(bound_fd(b, 3, w, 0), fd);
+	sockets_fini(&s);
+	/* systemd's file stays. */
+	assert_int_equal(access(unix_path(), F_OK), 0);
+	assert_int_equal(unlink(unix_path()), 0);
+}
+
+/* By address first, then by name; the rest is closed. */
+static void test_inherit_by_name(void **state)
+{
+	struct config_listener l[2] = {
+		listener("a", tcp(0)), listener("b", "127.0.0.1:1"),
+	};
+	struct config_listener k = listener("c", tcp(1));
+	struct inherited list[2] = {
+		{ .fd = listening(&l[0].address.addr), .name = "b" },
+		{ .fd = listening(&k.address.addr), .name = "b" },
+	};
+	struct inherit in = inherit_of(list, 2);
+	bool kept = true;
+	int fd[2] = { list[0].fd, list[1].fd };
+
+	assert_int_equal(inherit_count(&in, &l[0].address.addr, "a"), 1);
+	assert_int_equal(inherit_take(&in, &l[0].address.addr, "a", &kept),
+			 fd[0]);
+	assert_false(kept);
+	assert_int_equal(inherit_count(&in, &l[1].address.addr, NULL), 0);
+	assert_int_equal(inherit_count(&in, &l[1].address.addr, "x"), 0);
+	assert_int_equal(inherit_count(&in, &l[1].address.addr, "b"), 1);
+	inherit_close_rest(&in);
+	assert_int_equal(inherit_count(&in, &l[1].address.addr, "b"), 0);
+	assert_false(answers(&k.address.addr));
+	close(fd[0]);
+}
+
+/* What waits is accepted; who comes later is not let in. */
+static void test_refuse(void **state)
+{
+	struct config_listener l = listener("a", tcp(0));
+	struct config config = { .listeners = &l, .n_listeners = 1 };
+	struct net_addr *a = &l.address.addr, from;
+	int early = socket(AF_INET, SOCK_STREAM, 0);
+	int late = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	struct sockets s;
+	int fd, got;
+
+	sockets_init(&s, 1);
+	assert_true(sockets_bind(&s, &config));
+	fd = bound_fd(sockets_find(&s, a), 1, 0, 0);
+	assert_int_equal(connect(early, &a->sa, a->len), 0);
+	sockets_refuse(&s);
+	assert_int_equal(connect(late, &a->sa, a->len), -1);
+	assert_int_equal(errno, EINPROGRESS);
+	got = sock_accept(fd, &from);
+	assert_true(got >= 0);
+	assert_int_equal(sock_accept(fd, &from), -EAGAIN);
+	assert_int_equal(write(early, "x", 1), 1);
+	assert_int_equal(write(got, "y", 1), 1);
+	close(got);
+	close(early);
+	close(late);
+	sockets_fini(&s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -209,6 +347,10 @@ int main(void)
 		cmocka_unit_test(test_port_in_use),
 		cmocka_unit_test(test_refused_reload),
 		cmocka_unit_test(test_wider_address),
+		cmocka_unit_test(test_inherit_more_than_workers),
+		cmocka_unit_test(test_inherit_fewer_than_workers),
+		cmocka_unit_test(test_inherit_by_name),
+		cmocka_unit_test(test_refuse),
 	};
 	int failed;
 
