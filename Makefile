@@ -103,6 +103,13 @@ SCRIPTED_OBJ := $(patsubst %.c,$(BUILD)/%.o,\
 $(BUILD)/scripted-agent: $(SCRIPTED_OBJ) $(AGENT_OBJ)
 	$(LINK)
 
+# A C string of each line of the status page.
+$(BUILD)/src/admin/status.o: CPPFLAGS += -I$(BUILD)/src
+$(BUILD)/src/admin/status.o: $(BUILD)/src/admin/status.inc
+$(BUILD)/src/admin/status.inc: src/admin/status.html
+	@mkdir -p $(@D)
+	@sed 's/[\\"]/\\&/g; s/.*/"&\\n"/' $< > $@
+
 $(BUILD)/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(SAY_CC) $(CC) $(CPPFLAGS) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<

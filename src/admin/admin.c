@@ -25,6 +25,7 @@ static const char *const type_names[] = {
 	[ADMIN_TEXT] = "text/plain; charset=utf-8",
 	[ADMIN_JSON] = "application/json",
 	[ADMIN_METRICS] = "text/plain; version=0.0.4; charset=utf-8",
+	[ADMIN_HTML] = "text/html; charset=utf-8",
 };
 
 static const char *reason_of(unsigned status)
@@ -61,6 +62,11 @@ static void answer(struct evhttp_request *req, unsigned status,
 	header(req, "Content-Length", length);
 	header(req, "Cache-Control", "no-store");
 	header(req, "X-Content-Type-Options", "nosniff");
+	if (type == ADMIN_HTML)
+		header(req, "Content-Security-Policy", "default-src 'none'; "
+		       "style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+		       "connect-src 'self'; img-src data:; base-uri 'none'; "
+		       "form-action 'none'; frame-ancestors 'none'");
 	if (evhttp_request_get_command(req) != EVHTTP_REQ_HEAD &&
 	    evbuffer_add(body, text, n) < 0)
 		header(req, "Connection", "close");

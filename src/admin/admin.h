@@ -42,7 +42,7 @@ void admin_free(struct admin *a);
 
 /* ---- pages (for tests) -------------------------------------------------- */
 
-enum admin_type { ADMIN_TEXT, ADMIN_JSON, ADMIN_METRICS };
+enum admin_type { ADMIN_TEXT, ADMIN_JSON, ADMIN_METRICS, ADMIN_HTML };
 
 /* Renders the page at path; 200, 503 or 404 (nothing is written then). */
 unsigned admin_page(const char *path, const struct admin_view *view,

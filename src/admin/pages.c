@@ -4,6 +4,7 @@
 #include <jansson.h>
 
 #include "admin/admin.h"
+#include "admin/status.h"
 #include "base/timefmt.h"
 #include "config/load.h"
 
@@ -81,15 +82,9 @@ static unsigned page_readyz(const struct admin_view *v, FILE *out)
 
 /* ---- the others --------------------------------------------------------- */
 
-static unsigned page_index(const struct admin_view *v, FILE *out)
+static unsigned page_status(const struct admin_view *v, FILE *out)
 {
-	fprintf(out, "agentproxyd %s\n\n"
-		"/livez      the process is alive\n"
-		"/readyz     it can serve what the config says\n"
-		"/agents     agents, their links and health\n"
-		"/upstreams  upstreams and their servers\n"
-		"/config     the config in effect\n"
-		"/metrics    for Prometheus\n", v->process.version);
+	fputs(admin_status_html, out);
 	return 200;
 }
 
@@ -155,7 +150,7 @@ static const struct page {
 	enum admin_type type;
 	unsigned (*render)(const struct admin_view *v, FILE *out);
 } pages[] = {
-	{ "/", ADMIN_TEXT, page_index },
+	{ "/", ADMIN_HTML, page_status },
 	{ "/livez", ADMIN_TEXT, page_livez },
 	{ "/readyz", ADMIN_JSON, page_readyz },
 	{ "/agents", ADMIN_JSON, page_agents },

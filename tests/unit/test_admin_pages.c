@@ -143,7 +143,9 @@ static void test_pages(void **state)
 	assert_int_equal(get("/livez", &v), 200);
 	assert_string_equal(text, "ok");
 	assert_int_equal(get("/", &v), 200);
-	assert_int_equal(type, ADMIN_TEXT);
+	assert_int_equal(type, ADMIN_HTML);
+	assert_int_equal(strncmp(text, "<!DOCTYPE html>\n", 16), 0);
+	assert_non_null(strstr(text, "</html>\n"));
 	assert_non_null(strstr(text, "/metrics"));
 	assert_int_equal(get("/metrics", &v), 200);
 	assert_int_equal(type, ADMIN_METRICS);
