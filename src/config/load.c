@@ -121,6 +121,10 @@ const char *loader_text(struct loader *l, const struct node *value)
 		loader_fault(l, value, "has no value");
 		return NULL;
 	}
+	if (value->lines) {
+		loader_fault(l, value, "must be one line");
+		return NULL;
+	}
 	return value->text;
 }
 

@@ -40,7 +40,7 @@ void *loader_alloc(struct loader *l, size_t n, size_t size) MUST_CHECK;
 const char *loader_keep(struct loader *l, const char *text) MUST_CHECK;
 const char *loader_keep_lower(struct loader *l, const char *text) MUST_CHECK;
 
-/* The text of a scalar; NULL and a fault if it is none. */
+/* The text of a scalar, one line; NULL and a fault if it is none. */
 const char *loader_text(struct loader *l, const struct node *value);
 bool loader_is_list(struct loader *l, const struct node *value);
 /* Number of the word; -1 and a fault if it is none of them. */
@@ -79,10 +79,16 @@ config_read_fn read_workers, read_log_path, read_address, read_networks,
 	read_listeners, read_upstreams, read_agents, read_routes,
 	read_host, read_path, read_methods, read_upgrade, read_route_agents,
 	read_agent_name, read_upstream_name, read_agent_upstreams,
-	read_hash_key, read_check_path, read_check_host;
+	read_hash_key, read_check_path, read_check_host, read_headers,
+	read_header_names, read_respond_body, read_redirect_url,
+	read_redirect_status;
 
 /* The policy of this row's map names too_large itself. */
 bool policy_names_too_large(const struct node *on_failure);
+/* headers.c: a route says upstream, respond or redirect, and nothing that does
+ * not go with it. */
+void check_route_kind(struct loader *l, const struct node *map,
+		      struct config_route *route);
 /* Routes, once all that they name is there. */
 void routes_load(struct loader *l);
 /* No listener has the admin port's address. */
@@ -96,6 +102,7 @@ config_show_fn show_text, show_address, show_networks, show_texts, show_policy,
 	show_nothing, show_servers, show_listeners, show_upstreams, show_agents,
 	show_routes, show_route_agents, show_agent_name, show_upstream_name,
 	show_agent_upstreams, show_hash_key, show_check, show_check_text,
-	show_of_bodies;
+	show_of_bodies, show_headers, show_respond,
+	show_redirect_status;
 
 #endif

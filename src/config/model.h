@@ -138,6 +138,26 @@ struct config_route_agent {
 
 struct config_route {
 	const char *name;		/* "route-<n>" from 1 if not given */
+/* Header fields; in a match value is NULL for any. */
+struct config_header {
+	const char *name, *value;
+};
+
+struct config_headers {
+	struct config_header *list;
+	unsigned n;
+};
+
+/* What a route does to a head: remove, set, add. */
+struct config_header_policy {
+	struct config_headers set, add;
+	const char **remove;
+	unsigned n_remove;
+};
+
+/* What a route comes to when its agents allow. */
+enum config_route_kind { ROUTE_UPSTREAM, ROUTE_RESPOND, ROUTE_REDIRECT };
+
 	/* match; NULL or 0: not asked */
 	const char *host;		/* lower case; "*.example.com" */
 	const char *path;
@@ -146,9 +166,22 @@ struct config_route {
 	unsigned n_methods;
 	struct config_route_agent *agents;
 	unsigned n_agents;
+	struct config_headers headers;
 	uint64_t budget_us;
 	const struct config_upstream *upstream;
 	/* Others that an agent may choose (routing_metadata.upstream). */
+	struct config_header_policy request_headers, response_headers;
+	enum config_route_kind kind;
+	struct {			/* ROUTE_RESPOND */
+		unsigned status;
+		const char *body;	/* NULL: none */
+		struct config_headers headers;
+	} respond;
+	struct {			/* ROUTE_REDIRECT */
+		unsigned status;
+		const char *url;	/* {host} and {target} are put in */
+	} redirect;
+	/* NULL but for ROUTE_UPSTREAM. */
 	const struct config_upstream **agent_upstreams;
 	unsigned n_agent_upstreams;
 	const char **upgrade;		/* lower case */

@@ -119,6 +119,11 @@ static bool attach(struct builder *b, struct node *n, const yaml_event_t *ev)
 				tell(b, &ev->start_mark, "a key must be text");
 				return false;
 			}
+			if (n->lines) {
+				tell(b, &ev->start_mark,
+				     "a key must be one line");
+				return false;
+			}
 			*key = n;
 			return true;
 		}
@@ -170,6 +175,11 @@ static bool add_scalar(struct builder *b, const yaml_event_t *ev)
 	text[len] = '\0';
 	for (size_t i = 0; i < len; i++) {
 		unsigned char c = (unsigned char)text[i];
+
+		if (c == '\n') {
+			n->lines = true;
+			continue;
+		}
 		if (c < 0x20 || c == 0x7f) {
 			tell(b, &ev->start_mark,
 			     "text must not hold control characters");

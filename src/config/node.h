@@ -17,8 +17,9 @@ struct node {
 	enum node_kind kind;
 	bool quoted;			/* a scalar between quotes */
 	unsigned line, col;		/* from 1 */
+	bool lines;			/* a scalar of several lines */
 	const char *text;		/* scalar; NUL-terminated, UTF-8, no
-					 * control characters */
+					 * control characters but line ends */
 	struct node *key;		/* of a map's child */
 	struct node *first, *last;	/* children */
 	struct node *next;		/* sibling */

@@ -385,7 +385,8 @@ static void load_route(struct loader *l, const struct node *map,
 	loader_object(l, map, SCOPE_ROUTE, route);
 	if (!route->name)
 		default_name(l, route);
-	if (!node_get(map, "upgrade"))
+	check_route_kind(l, map, route);
+	if (!node_get(map, "upgrade") && route->kind == ROUTE_UPSTREAM)
 		default_upgrade(l, route);
 	check_route(l, map, route);
 }

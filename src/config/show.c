@@ -237,7 +237,7 @@ json_t *show_upstream_name(const struct config_row *row, const void *object)
 {
 	const struct config_route *route = object;
 
-	return json_string(route->upstream->name);
+	return route->upstream ? json_string(route->upstream->name) : NULL;
 }
 
 json_t *show_agent_upstreams(const struct config_row *row, const void *object)
@@ -291,6 +291,36 @@ json_t *show_of_bodies(const struct config_row *row, const void *object)
 	    asked->response_body == BODY_NONE)
 		return NULL;
 	return show_value(row, object);
+}
+
+static json_t *headers_map(const struct config_headers *h)
+{
+	json_t *map = h->n ? json_object() : NULL;
+
+	for (unsigned i = 0; i < h->n; i++)
+		json_object_set_new(map, h->list[i].name, json_string(
+			h->list[i].value ? h->list[i].value : "*"));
+	return map;
+}
+
+json_t *show_headers(const struct config_row *row, const void *object)
+{
+	return headers_map(field(row, object));
+}
+
+json_t *show_respond(const struct config_row *row, const void *object)
+{
+	const struct config_route *route = object;
+
+	return route->kind == ROUTE_RESPOND ? show_value(row, object) : NULL;
+}
+
+json_t *show_redirect_status(const struct config_row *row, const void *object)
+{
+	const struct config_route *route = object;
+
+	return route->kind == ROUTE_REDIRECT ?
+		json_integer(route->redirect.status) : NULL;
 }
 
 void config_print_json(const struct config *config, FILE *out)

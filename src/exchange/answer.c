@@ -345,3 +345,93 @@ void answer_decision(struct exchange *ex, struct party *p,
 	    !send_answer(ex, &h, body, true))
 		give_up(ex);
 }
+
+/* ---- routes without an upstream ---------------------------------------------------- */
+
+static size_t put(char *to, struct slice s)
+{
+	if (to && s.n)
+		memcpy(to, s.p, s.n);
+	return s.n;
+}
+
+/* url with {host} and {target} put in; the bytes that takes. to: NULL to
+ * count. */
+static size_t expand(const char *url, struct slice host, struct slice target,
+		     char *to)
+{
+	size_t n = 0;
+
+	while (*url) {
+		size_t plain = strcspn(url, "{");
+
+		n += put(to ? to + n : NULL, slice_of(url, plain));
+		url += plain;
+		if (!*url)
+			break;
+		n += put(to ? to + n : NULL, url[1] == 'h' ? host : target);
+		url += strcspn(url, "}") + 1;
+	}
+	return n;
+}
+
+static bool make_location(struct exchange *ex, struct http_head *h)
+{
+	const char *url = ex->route->config->redirect.url;
+	struct slice host = ex->meta.server_name;
+	struct slice target = ex->request.head.path;
+	size_t n;
+	char *text;
+
+	/* OPTIONS * */
+	if (target.n == 0 || target.p[0] != '/')
+		target = SLICE("/");
+	n = expand(url, host, target, NULL);
+	text = arena_alloc(&ex->arena, n + 1);
+	if (!text)
+		return false;
+	expand(url, host, target, text);
+	return http_head_add_id(h, HTTP_FIELD_LOCATION, SLICE("Location"),
+				slice_of(text, n));
+}
+
+static bool make_respond(struct exchange *ex, struct http_head *h,
+			 struct slice *body)
+{
+	const struct config_route *r = ex->route->config;
+
+	for (unsigned i = 0; i < r->respond.headers.n; i++) {
+		const struct config_header *f = &r->respond.headers.list[i];
+
+		if (!edit_append(h, slice_str(f->name), slice_str(f->value),
+				 &ex->arena))
+			return false;
+	}
+	if (r->respond.body)
+		*body = slice_str(r->respond.body);
+	return body->n == 0 ||
+	       default_type(ex, h, SLICE("text/plain; charset=utf-8"));
+}
+
+void answer_route(struct exchange *ex)
+{
+	const struct config_route *r = ex->route->config;
+	bool redirect = r->kind == ROUTE_REDIRECT;
+	struct slice body = SLICE_NONE;
+	struct http_head h;
+
+	if (redirect && ex->meta.server_name.n == 0 &&
+	    strstr(r->redirect.url, "{host}")) {
+		answer_error(ex, 400, ENDED_PROXY, "no_host");
+		return;
+	}
+	take_over(ex, ENDED_DONE, "");
+	if (!start_head(ex, &h, redirect ? r->redirect.status :
+					   r->respond.status) ||
+	    !(redirect ? make_location(ex, &h) :
+			 make_respond(ex, &h, &body)) ||
+	    !edit_apply(&h, ex->route->response_ops.ops,
+			ex->route->response_ops.n, &ex->arena) ||
+	    !send_answer(ex, &h, body, true))
+		give_up(ex);
+}

@@ -218,6 +218,8 @@ static bool choose_upstream(struct exchange *ex, struct slice name)
 {
 	const struct config_route *r = ex->route->config;
 
+	if (!r->upstream)
+		return false;
 	if (slice_eq(name, slice_str(r->upstream->name))) {
 		ex->upstream = ex->route->upstream;
 		return true;

@@ -108,7 +108,8 @@ static bool find_route(struct exchange *ex, const struct http_head *head)
 		return false;
 	}
 	ex->meta.server_name = host;
-	route = route_match(config, host, &path, head->method, &ambiguous);
+	route = route_match_head(config, host, &path, head,
+				 ex->client->peer.trusted, &ambiguous);
 	if (!route) {
 		if (ambiguous)
 			bad_request(ex, 400, METRICS_BAD_AMBIGUOUS_PATH);
@@ -132,10 +133,12 @@ static bool make_forwarded(struct exchange *ex, const struct http_head *head)
 		.route = ex->route->config,
 		.request_id = ex->meta.correlation_id,
 	};
+	const struct snapshot_ops *ops = &ex->route->request_ops;
 	struct forward_result result;
 	struct flow *f = &ex->request;
 
-	if (!forward_request(&f->head, head, &input, &ex->arena, &result)) {
+	if (!forward_request(&f->head, head, &input, &ex->arena, &result) ||
+	    !edit_apply(&f->head, ops->ops, ops->n, &ex->arena)) {
 		exchange_no_memory(ex);
 		return false;
 	}
@@ -159,7 +162,8 @@ static void fill_meta(struct exchange *ex, const struct http_head *head)
 
 	m->protocol = head->minor ? SLICE("HTTP/1.1") : SLICE("HTTP/1.0");
 	m->route_id = slice_str(ex->route->config->name);
-	m->upstream_id = slice_str(ex->route->config->upstream->name);
+	if (ex->route->config->upstream)
+		m->upstream_id = slice_str(ex->route->config->upstream->name);
 	timefmt_rfc3339_ms(&ex->worker->loop->time_cache, ex->start_wall_us,
 			   ex->timestamp);
 	m->timestamp = slice_of(ex->timestamp, sizeof(ex->timestamp));
@@ -299,6 +303,10 @@ bool exchange_want_upstream(struct exchange *ex)
 		return true;
 	if (ex->leased)
 		return false;
+	if (!ex->upstream) {
+		answer_route(ex);
+		return false;
+	}
 	ex->leased = true;
 	ex->lease.on_ready = on_upstream_ready;
 	ex->lease.hash = upstream_hash(ex->upstream, &ex->request.head,
@@ -461,6 +469,7 @@ static bool copy_response_head(struct exchange *ex,
 			       const struct http_head *head,
 			       struct block *block)
 {
+	const struct snapshot_ops *ops = &ex->route->response_ops;
 	struct flow *f = &ex->response;
 	unsigned cap = head->n_fields + SPARE_FIELDS;
 	struct field *fields = arena_alloc(&ex->arena, cap * sizeof(*fields));
@@ -475,7 +484,7 @@ static bool copy_response_head(struct exchange *ex,
 	http_head_remove_id(&f->head, HTTP_FIELD_X_REQUEST_ID);
 	fields[f->head.n_fields++] = ex->id_field;
 	f->head.present |= UINT64_C(1) << HTTP_FIELD_X_REQUEST_ID;
-	return true;
+	return edit_apply(&f->head, ops->ops, ops->n, &ex->arena);
 }
 
 static void response_head(struct exchange *ex, const struct http_head *head,

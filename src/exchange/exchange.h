@@ -372,6 +372,8 @@ void answer_error_retry(struct exchange *ex, unsigned status,
 /* What an agent decided, with its own response edits. */
 void answer_decision(struct exchange *ex, struct party *p,
 		     const struct decision *d);
+/* What the route answers by itself, now that its agents allow. */
+void answer_route(struct exchange *ex);
 /* The response has begun: the client must see that it is not complete. */
 void answer_cut(struct exchange *ex, enum ended_by by, const char *why);
 

@@ -83,6 +83,37 @@ static void route_facts(struct snapshot_route *r)
 	}
 }
 
+static void put_ops(struct snapshot_ops *to, enum header_op_kind kind,
+		    const struct config_headers *from)
+{
+	for (unsigned i = 0; i < from->n; i++)
+		to->ops[to->n++] = (struct header_op){
+			.kind = kind,
+			.name = slice_str(from->list[i].name),
+			.value = slice_str(from->list[i].value),
+		};
+}
+
+static bool make_ops(struct snapshot_ops *to,
+		     const struct config_header_policy *p)
+{
+	unsigned n = p->n_remove + p->set.n + p->add.n;
+
+	if (n == 0)
+		return true;
+	to->ops = mem_zalloc(n * sizeof(*to->ops));
+	if (!to->ops)
+		return false;
+	for (unsigned i = 0; i < p->n_remove; i++)
+		to->ops[to->n++] = (struct header_op){
+			.kind = HEADER_REMOVE,
+			.name = slice_str(p->remove[i]),
+		};
+	put_ops(to, HEADER_SET, &p->set);
+	put_ops(to, HEADER_ADD, &p->add);
+	return true;
+}
+
 static bool make_routes(struct snapshot *s)
 {
 	const struct config *c = s->config;
@@ -101,7 +132,11 @@ static bool make_routes(struct snapshot *s)
 		r->agents = mem_zalloc((rc->n_agents + 1) * sizeof(void *));
 		if (!r->metrics || !r->agents)
 			return false;
-		r->upstream = s->upstreams[rc->upstream->index];
+		if (!make_ops(&r->request_ops, &rc->request_headers) ||
+		    !make_ops(&r->response_ops, &rc->response_headers))
+			return false;
+		if (rc->upstream)
+			r->upstream = s->upstreams[rc->upstream->index];
 		for (unsigned k = 0; k < rc->n_agents; k++)
 			r->agents[k] = s->agents[rc->agents[k].agent->index];
 		route_facts(r);
@@ -174,6 +209,8 @@ void snapshot_free(struct snapshot *s)
 		if (s->routes[i].metrics)
 			metrics_set_put(s->metrics, s->routes[i].metrics);
 		mem_free(s->routes[i].agents);
+		mem_free(s->routes[i].request_ops.ops);
+		mem_free(s->routes[i].response_ops.ops);
 	}
 	if (s->no_route)
 		metrics_set_put(s->metrics, s->no_route);

@@ -19,11 +19,19 @@
 #include "base/rcu.h"
 #include "config/model.h"
 #include "upstream/upstream.h"
+#include "wire/decision.h"
+
+/* A route's header policy, in the order in which it is applied. */
+struct snapshot_ops {
+	struct header_op *ops;
+	unsigned n;
+};
 
 struct snapshot_route {
 	const struct config_route *config;
 	struct metrics_set *metrics;
-	struct upstream *upstream;
+	struct upstream *upstream;	/* NULL: it answers by itself */
+	struct snapshot_ops request_ops, response_ops;
 	struct agent **agents;		/* parallel to config->agents */
 	/* Facts over all agents of the route. */
 	bool asks_request_body, asks_response_head, asks_response_body;

@@ -175,6 +175,21 @@ static struct slice kept_id(const struct http_head *in, bool trusted)
 	return forward_request_id_valid(id) ? id : SLICE_NONE;
 }
 
+bool forward_keeps(const struct config *config, const struct field *f,
+		   bool trusted)
+{
+	uint64_t theirs = BIT(HTTP_FIELD_X_FORWARDED_FOR) |
+			  BIT(HTTP_FIELD_X_FORWARDED_PROTO) |
+			  BIT(HTTP_FIELD_X_FORWARDED_HOST) |
+			  BIT(HTTP_FIELD_X_REQUEST_ID);
+
+	if (!trusted && theirs >> f->id & 1)
+		return false;
+	if (f->id == HTTP_FIELD_OTHER && is_forged(f, trusted))
+		return false;
+	return !is_owned(config, f);
+}
+
 /* Numbers of the fields that do not get through. */
 static uint64_t dropped_ids(const struct http_head *in,
 			    const struct forward_input *input)

@@ -62,6 +62,11 @@ bool forward_request(struct http_head *out, const struct http_head *in,
 		     const struct forward_input *input, struct arena *a,
 		     struct forward_result *result) MUST_CHECK;
 
+/* Would this field of a client's request be let through? trusted: the peer is a
+ * trusted proxy. */
+bool forward_keeps(const struct config *config, const struct field *f,
+		   bool trusted);
+
 /* A request id as peers may send it: 1 to 128 of [A-Za-z0-9._-]. */
 bool forward_request_id_valid(struct slice id);
 

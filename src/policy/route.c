@@ -1,5 +1,15 @@
 #include "policy/route.h"
 
+#include "policy/forward.h"
+
+/* What is matched, but for the path. */
+struct query {
+	const struct config *config;
+	struct slice host, method;
+	const struct http_head *head;	/* NULL: no fields */
+	bool trusted;
+};
+
 bool route_host_matches(struct slice pattern, struct slice host)
 {
 	struct slice suffix;
@@ -28,33 +38,78 @@ static bool method_matches(const struct config_route *r, struct slice method)
 	return r->n_methods == 0;
 }
 
-static const struct config_route *first_match(const struct config *config,
-	struct slice host, struct slice path, struct slice method)
+/* Some field of that name has that value, or any. */
+static bool has_header(const struct query *q, const struct config_header *h)
 {
-	for (unsigned i = 0; i < config->n_routes; i++) {
-		const struct config_route *r = &config->routes[i];
+	struct slice name = slice_str(h->name);
 
-		if (path_matches(r, path) && method_matches(r, method) &&
-		    (!r->host || route_host_matches(slice_str(r->host), host)))
+	for (unsigned i = 0; q->head && i < q->head->n_fields; i++) {
+		const struct field *f = &q->head->fields[i];
+
+		if (slice_eq_icase(field_name(f), name) &&
+		    (!h->value || slice_eq(field_value(f),
+					   slice_str(h->value))) &&
+		    forward_keeps(q->config, f, q->trusted))
+			return true;
+	}
+	return false;
+}
+
+static bool headers_match(const struct config_route *r, const struct query *q)
+{
+	for (unsigned i = 0; i < r->headers.n; i++)
+		if (!has_header(q, &r->headers.list[i]))
+			return false;
+	return true;
+}
+
+static const struct config_route *first_match(const struct query *q,
+					      struct slice path)
+{
+	for (unsigned i = 0; i < q->config->n_routes; i++) {
+		const struct config_route *r = &q->config->routes[i];
+
+		if (path_matches(r, path) && method_matches(r, q->method) &&
+		    (!r->host ||
+		     route_host_matches(slice_str(r->host), q->host)) &&
+		    headers_match(r, q))
 			return r;
 	}
 	return NULL;
+}
+
+static const struct config_route *match(const struct query *q,
+					const struct http_path *path,
+					bool *ambiguous)
+{
+	const struct config_route *r;
+
+	ASSERT(path->n >= 1 && path->n <= HTTP_PATH_READINGS);
+	r = first_match(q, path->reading[0]);
+	*ambiguous = false;
+	for (unsigned i = 1; i < path->n; i++) {
+		if (first_match(q, path->reading[i]) == r)
+			continue;
+		*ambiguous = true;
+		return NULL;
+	}
+	return r;
 }
 
 const struct config_route *route_match(const struct config *config,
 	struct slice host, const struct http_path *path, struct slice method,
 	bool *ambiguous)
 {
-	const struct config_route *r;
+	struct query q = { config, host, method, NULL, false };
 
-	ASSERT(path->n >= 1 && path->n <= HTTP_PATH_READINGS);
-	r = first_match(config, host, path->reading[0], method);
-	*ambiguous = false;
-	for (unsigned i = 1; i < path->n; i++) {
-		if (first_match(config, host, path->reading[i], method) == r)
-			continue;
-		*ambiguous = true;
-		return NULL;
-	}
-	return r;
+	return match(&q, path, ambiguous);
+}
+
+const struct config_route *route_match_head(const struct config *config,
+	struct slice host, const struct http_path *path,
+	const struct http_head *head, bool trusted, bool *ambiguous)
+{
+	struct query q = { config, host, head->method, head, trusted };
+
+	return match(&q, path, ambiguous);
 }

@@ -9,6 +9,7 @@
 #define POLICY_ROUTE_H
 
 #include "config/model.h"
+#include "http/head.h"
 #include "http/path.h"
 
 /*
@@ -21,6 +22,15 @@
 const struct config_route *route_match(const struct config *config,
 	struct slice host, const struct http_path *path, struct slice method,
 	bool *ambiguous);
+
+/*
+ * The same for routes that ask for header fields, too. They are those of the
+ * client's head that are let through: what belongs to an agent, or only a
+ * trusted proxy may say, is not there. route_match() sees none at all.
+ */
+const struct config_route *route_match_head(const struct config *config,
+	struct slice host, const struct http_path *path,
+	const struct http_head *head, bool trusted, bool *ambiguous);
 
 /* "api.example.com" against "*.example.com" or a plain name: both in lower
  * case. A wildcard takes one label or more, never none. */

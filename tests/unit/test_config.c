@@ -386,7 +386,8 @@ static void test_agents(void **state)
 static void test_routes(void **state)
 {
 	static const struct bad bad[] = {
-	{ HEAD "routes: [{}]\n", "f:8:10: routes[0].upstream: is missing\n" },
+	{ HEAD "routes: [{}]\n", "f:8:10: routes[0].upstream: is missing; or "
+	  "respond, or redirect\n" },
 	{ HEAD "routes: [{ upstream: ap }]\n",
 	  "f:8:22: routes[0].upstream: no upstream has the name `ap`, did you "
 	  "mean `app`?\n" },
@@ -448,9 +449,9 @@ static void test_routes(void **state)
 static void test_match(void **state)
 {
 	static const struct bad bad[] = {
-	{ HEAD "routes: [{ upstream: app, match: { headers: {}, methods: [get, "
+	{ HEAD "routes: [{ upstream: app, match: { headers: [], methods: [get, "
 	  "CONNECT] } }]\n",
-	  "f:8:36: routes[0].match.headers: unknown key\n"
+	  "f:8:45: routes[0].match.headers: must be a map of names and values\n"
 	  "f:8:59: routes[0].match.methods[0]: methods are written in capitals, "
 	  "as in `POST`\n"
 	  "f:8:64: routes[0].match.methods[1]: CONNECT is never let through\n" },
@@ -498,6 +499,111 @@ static void test_match(void **state)
  * no more of them than anybody reads. */
 static void test_all_at_once(void **state)
 {
+static void test_headers(void **state)
+{
+	static const struct bad bad[] = {
+	{ HEAD "routes: [{ upstream: app, match: { headers: { Host: a, "
+	  "TE: x, 'a b': c, X-A: 1, x-a: 2, X-B: [1] } } }]\n",
+	  "f:8:47: routes[0].match.headers.Host: say match.host\n"
+	  "f:8:56: routes[0].match.headers.TE: belongs to a connection, not to "
+	  "what is forwarded\n"
+	  "f:8:63: routes[0].match.headers.a b: must be a token: letters, "
+	  "digits and !#$%&'*+-.^_`|~\n"
+	  "f:8:81: routes[0].match.headers.x-a: given twice\n"
+	  "f:8:94: routes[0].match.headers.X-B: must be one value, not a list\n"
+	},
+	{ HEAD "routes:\n"
+	  "  - upstream: app\n"
+	  "    request_headers:\n"
+	  "      set: { Host: 'a:80', Range: x, Content-Length: 1 }\n"
+	  "      add: { Host: a, X-Request-Id: 1, X: ' a' }\n"
+	  "      remove: [Host, X-A, x-a, Range, Transfer-Encoding]\n",
+	  "f:11:20: routes[0].request_headers.set.Host: must be a host without "
+	  "a port\n"
+	  "f:11:28: routes[0].request_headers.set.Range: is the proxy's own\n"
+	  "f:11:38: routes[0].request_headers.set.Content-Length: belongs to a "
+	  "connection, not to what is forwarded\n"
+	  "f:12:14: routes[0].request_headers.add.Host: a request has one: it "
+	  "can only be set\n"
+	  "f:12:23: routes[0].request_headers.add.X-Request-Id: is the proxy's "
+	  "own\n"
+	  "f:12:43: routes[0].request_headers.add.X: begins or ends with a "
+	  "blank\n"
+	  "f:13:16: routes[0].request_headers.remove[0]: a request has one: it "
+	  "can only be set\n"
+	  "f:13:27: routes[0].request_headers.remove[2]: given twice\n"
+	  "f:13:39: routes[0].request_headers.remove[4]: belongs to a "
+	  "connection, not to what is forwarded\n" },
+	{ L "upstreams: { app: { servers: ['127.0.0.1:90'] } }\n"
+	  "agents: { a: { socket: /a, on_failure: deny, owns_headers: [X-User] "
+	  "} }\n"
+	  "routes:\n"
+	  "  - { upstream: app, match: { headers: { x-user: '*' } },\n"
+	  "      request_headers: { set: { X-USER: me } },\n"
+	  "      response_headers: { set: { X-User: you } } }\n",
+	  "f:5:42: routes[0].match.headers.x-user: only the agent `a` may set "
+	  "it\n"
+	  "f:6:33: routes[0].request_headers.set.X-USER: only the agent `a` may "
+	  "set it\n" },
+	{ HEAD "routes: [{ upstream: app, response_headers: { set: { a: "
+	  "\"x\\ny\" } } }]\n",
+	  "f:8:57: routes[0].response_headers.set.a: must be one line\n" },
+	{ HEAD "\"work\\ners\": 1\n",
+	  "f:8:1: yaml: a key must be one line\n" },
+	};
+
+	CHECK_BAD(bad);
+}
+
+static void test_own_answers(void **state)
+{
+	static const struct bad bad[] = {
+	{ HEAD "routes: [{ upstream: app, respond: {} }]\n",
+	  "f:8:36: routes[0].respond: upstream, respond and redirect exclude "
+	  "each other\n" },
+	{ HEAD "routes: [{ respond: { status: 101, bdy: x } }]\n",
+	  "f:8:31: routes[0].respond.status: must be 200 to 599\n"
+	  "f:8:36: routes[0].respond.bdy: unknown key, did you mean `body`?\n"
+	},
+	{ HEAD "routes: [{ respond: { status: 204, body: x } }]\n",
+	  "f:8:42: routes[0].respond.body: a 204 has no body\n" },
+	{ HEAD "routes: [{ redirect: { status: 300 } }]\n",
+	  "f:8:22: routes[0].redirect.url: is missing\n"
+	  "f:8:32: routes[0].redirect.status: must be one of 301, 302, 303, "
+	  "307, 308, did you mean `301`?\n" },
+	{ HEAD "routes:\n"
+	  "  - { match: { path: /1 }, redirect: { url: '{target}' } }\n"
+	  "  - { match: { path: /2 }, redirect: { url: '//evil' } }\n"
+	  "  - { match: { path: /3 }, redirect: { url: '/{target}' } }\n"
+	  "  - { match: { path: /4 }, redirect: { url: 'https://{target}' } }\n"
+	  "  - { match: { path: /5 }, redirect: { url: 'ftp://a' } }\n",
+	  "f:9:44: routes[0].redirect.url: must be as in "
+	  "`https://{host}{target}` or `/path`\n"
+	  "f:10:44: routes[1].redirect.url: must be as in "
+	  "`https://{host}{target}` or `/path`\n"
+	  "f:11:44: routes[2].redirect.url: must be as in "
+	  "`https://{host}{target}` or `/path`\n"
+	  "f:12:44: routes[3].redirect.url: must be as in "
+	  "`https://{host}{target}` or `/path`\n"
+	  "f:13:44: routes[4].redirect.url: must be as in "
+	  "`https://{host}{target}` or `/path`\n" },
+	{ HEAD "routes: [{ redirect: { url: 'https://a/{path}' } }]\n",
+	  "f:8:29: routes[0].redirect.url: knows only {host} and {target}\n" },
+	{ HEAD "routes: [{ redirect: { url: 'https://a/ b' } }]\n",
+	  "f:8:29: routes[0].redirect.url: other than visible ASCII must be "
+	  "escaped, as in `%20`\n" },
+	{ HEAD "routes: [{ respond: {}, agents: [{ name: waf, response_head: "
+	  "true }], agent_upstreams: [app], upgrade: [websocket] }]\n",
+	  "f:8:34: routes[0].agents: an agent gets no response here: nothing is "
+	  "forwarded\n"
+	  "f:8:88: routes[0].agent_upstreams: has no effect: nothing is "
+	  "forwarded\n"
+	  "f:8:104: routes[0].upgrade: has no effect: nothing is forwarded\n" },
+	};
+
+	CHECK_BAD(bad);
+}
+
 	char text[1 << 15] = "", want[64], *faults;
 	const char *last;
 	size_t n = 0;
@@ -745,8 +851,13 @@ static void test_json(void **state)
 		"  - { upstream: app, match: { path_prefix: /x, methods: [GET] },"
 		" agents: [{ name: waf, request_body: hold, timeout: 90ms }] }\n"
 		"  - { upstream: app, upgrade: [] }\n"
-		"  - { upstream: app, agents: [waf], agent_upstreams: [app] }\n"
-		);
+		"  - { upstream: app, agents: [waf], agent_upstreams: [app],\n"
+		"      match: { headers: { A: '*', B: x } },\n"
+		"      request_headers: { set: { C: d }, remove: [E] },\n"
+		"      response_headers: { add: { F: g } } }\n"
+		"  - respond: { status: 403, headers: { H: i }, body: \"j\\nk\" "
+		"}\n"
+		"  - redirect: { url: 'https://{host}{target}', status: 308 }\n");
 	char *first = show(c), *second;
 	json_t *json = json_loads(first, 0, NULL);
 	struct config *again;
@@ -815,6 +926,8 @@ int main(void)
 		cmocka_unit_test(test_long_keys),
 		cmocka_unit_test(test_defaults),
 		cmocka_unit_test(test_inheritance),
+		cmocka_unit_test(test_headers),
+		cmocka_unit_test(test_own_answers),
 		cmocka_unit_test(test_upstream_values),
 		cmocka_unit_test(test_normalised),
 		cmocka_unit_test(test_empty_sections),
