@@ -1,6 +1,19 @@
 #include "config/load.h"
 #include "daemon/control.h"
+#include "daemon/explain.h"
 #include "daemon/options.h"
+
+static int test(const struct options *o, struct config *config)
+{
+	bool ok = true;
+
+	if (o->explain)
+		ok = explain(config, o->explain, stdout, stderr);
+	else
+		printf("%s: ok\n", o->file);
+	config_free(config);
+	return ok ? EXIT_OK : EXIT_USAGE;
+}
 
 int main(int argc, char **argv)
 {
@@ -20,10 +33,7 @@ int main(int argc, char **argv)
 	config = config_load(o.file, stderr);
 	if (!config)
 		return EXIT_USAGE;
-	if (o.action == OPTIONS_TEST) {
-		printf("%s: ok\n", o.file);
-		config_free(config);
-		return EXIT_OK;
-	}
+	if (o.action == OPTIONS_TEST)
+		return test(&o, config);
 	return control_run(config, o.file, argv);
 }

@@ -4,11 +4,12 @@
 
 void options_print_usage(FILE *out)
 {
-	fputs("Usage: agentproxyd [-c FILE] [-t]\n"
+	fputs("Usage: agentproxyd [-c FILE] [-t [--explain REQUEST]]\n"
 	      "An HTTP reverse proxy whose traffic is decided by agents.\n"
 	      "\n"
 	      "  -c FILE     the config (default " OPTIONS_DEFAULT_FILE ")\n"
 	      "  -t          check the config and leave\n"
+	      "  --explain 'METHOD URL'  with -t: what happens to that request\n"
 	      "  -V          print the version and leave\n"
 	      "  -h, --help  print this and leave\n"
 	      "\n"
@@ -20,6 +21,7 @@ bool options_parse(struct options *o, int argc, char **argv, FILE *err)
 {
 	static const struct option longs[] = {
 		{ "config", required_argument, NULL, 'c' },
+		{ "explain", required_argument, NULL, 'e' },
 		{ "help", no_argument, NULL, 'h' },
 		{ "test", no_argument, NULL, 't' },
 		{ "version", no_argument, NULL, 'V' },
@@ -34,6 +36,10 @@ bool options_parse(struct options *o, int argc, char **argv, FILE *err)
 		switch (c) {
 		case 'c':
 			o->file = optarg;
+			break;
+		case 'e':
+			o->explain = optarg;
+			o->action = OPTIONS_TEST;
 			break;
 		case 'h':
 			o->action = OPTIONS_HELP;

@@ -15,6 +15,7 @@ enum options_action { OPTIONS_RUN, OPTIONS_TEST, OPTIONS_VERSION, OPTIONS_HELP }
 
 struct options {
 	const char *file;	/* borrowed from argv */
+	const char *explain;	/* with OPTIONS_TEST: a request, or NULL */
 	enum options_action action;
 };
 

@@ -51,6 +51,10 @@ static void test_options(void **state)
 {
 	struct options o;
 
+	assert_true(parse(&o, ARGS(S("-t"), S("--explain"), S("GET /"))));
+	assert_int_equal(o.action, OPTIONS_TEST);
+	assert_string_equal(o.explain, "GET /");
+
 	assert_true(parse(&o, ARGS(S("-c"), S("x.yaml"))));
 	assert_string_equal(o.file, "x.yaml");
 	assert_int_equal(o.action, OPTIONS_RUN);
