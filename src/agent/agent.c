@@ -8,6 +8,10 @@
 static const struct agent_tuning default_tuning = {
 	.connect_us = 1 * SECOND,
 	.handshake_us = 5 * SECOND,
+	.configure_us = 5 * SECOND,
+	.refused_us = 5 * SECOND,
+	.pause_max_us = 5 * SECOND,
+	.reload_min_us = 10 * SECOND,
 	.frame_us = 10 * SECOND,
 	.ping_interval_us = 10 * SECOND,
 	.ping_timeout_us = 5 * SECOND,
@@ -58,6 +62,12 @@ static bool copy_config(struct config_agent *to, const struct config_agent *from
 	to->sockets = copy_strings(from->sockets, from->n_sockets);
 	to->owns_headers = copy_strings(from->owns_headers,
 					from->n_owns_headers);
+	to->config_json = NULL;
+	if (from->config_json) {
+		to->config_json = mem_strdup(slice_str(from->config_json));
+		if (!to->config_json)
+			return false;
+	}
 	return to->name && to->sockets && to->owns_headers;
 }
 
@@ -72,6 +82,11 @@ static bool same_strings(const char **a, unsigned na, const char **b,
 	return true;
 }
 
+static bool same_text(const char *a, const char *b)
+{
+	return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
 bool agent_same(const struct agent *a, const struct config_agent *c)
 {
 	const struct config_agent *o = &a->config;
@@ -84,7 +99,7 @@ bool agent_same(const struct agent *a, const struct config_agent *c)
 	       o->connections == c->connections &&
 	       o->max_connections == c->max_connections &&
 	       o->balance == c->balance && o->depth == c->depth && o->queue == c->queue &&
-	       o->encoding == c->encoding &&
+	       o->dialect == c->dialect && o->encoding == c->encoding &&
 	       o->msgpack_shape == c->msgpack_shape &&
 	       o->raw_body == c->raw_body && o->chunk_size == c->chunk_size &&
 	       o->max_reply_bytes == c->max_reply_bytes &&
@@ -98,6 +113,8 @@ bool agent_same(const struct agent *a, const struct config_agent *c)
 	       o->may_mutate == c->may_mutate &&
 	       o->pseudo_headers == c->pseudo_headers &&
 	       o->complete == c->complete &&
+	       o->go_release == c->go_release &&
+	       same_text(o->config_json, c->config_json) &&
 	       o->max_concurrency == c->max_concurrency;
 }
 
@@ -120,6 +137,7 @@ static void agent_free(struct agent *a)
 	mem_free(a->instances);
 	free_strings(a->config.owns_headers, a->config.n_owns_headers);
 	free_strings(a->config.sockets, a->config.n_sockets);
+	mem_free((void *)a->config.config_json);
 	mem_free((void *)a->config.name);
 	pthread_mutex_destroy(&a->breaker.lock);
 	mem_free(a);
@@ -208,6 +226,9 @@ struct agent *agent_new(const struct config_agent *config, unsigned n_workers,
 			    COMPLETE_ANSWERED :
 			    config->complete == COMPLETE_NEVER ?
 			    COMPLETE_SILENT : COMPLETE_UNKNOWN;
+	/* v1 has no ping that would find it out; its SDKs answer. */
+	if (config->dialect == DIALECT_V1 && config->complete == COMPLETE_AUTO)
+		a->complete_known = COMPLETE_ANSWERED;
 	a->instances = mem_zalloc(config->n_sockets * sizeof(*a->instances));
 	if (!a->instances)
 		goto fail;

@@ -179,21 +179,20 @@ static void call_send(struct agent_call *call, struct link *link)
 	struct agent_session *s = call->session;
 	enum wire_result result = WIRE_NO_MEMORY;
 	unsigned transcoded = 0;
+	uint32_t bytes = 0;
 	struct entry *e;
 
 	if (LIKELY(fifo_reserve(&link->fifo)))
-		result = wire_encode_event(&link->stream.out, &link->format,
-					   ev, &transcoded);
+		result = link_encode(link, ev, &transcoded, &bytes);
 	if (UNLIKELY(result != WIRE_OK)) {
 		call_fail(call, result == WIRE_TOO_LARGE ? CAUSE_TOO_LARGE :
 			  CAUSE_OVERLOAD, encode_fault_text[result]);
 		return;
 	}
-	stream_flush_later(&link->stream);
 	call->slot = link->fifo.tail;
 	e = fifo_push(&link->fifo);
 	e->owner = call;
-	memcpy(e->id, ev->meta->correlation_id, EVENT_ID_LEN);
+	link_set_id(link, e, ev->meta, bytes);
 	e->timeout_ms = call->timeout_ms;
 	e->chunk_index = ev->type == EVENT_REQUEST_CHUNK ||
 			 ev->type == EVENT_RESPONSE_CHUNK ?
@@ -282,6 +281,24 @@ void link_serve(struct link *link)
 
 /* ---- giving up --------------------------------------------------------------- */
 
+/* v1 has none. False: nothing was put to be sent. */
+static bool link_send_cancel(struct link *link, const struct event_meta *meta,
+			     enum wire_cancel why, uint64_t wall_us)
+{
+	struct outq *q = &link->stream.out;
+
+	switch (link->format.dialect) {
+	case WIRE_V2:
+		return wire_encode_cancel(q, meta->correlation_id, why,
+					  wall_us / 1000);
+	case WIRE_GO:
+		return wire_encode_go_cancel(q, meta->go_request_id, why);
+	case WIRE_V1:
+		break;
+	}
+	return false;
+}
+
 /* The call is cut from its entry, which becomes a tombstone; the agent is told.
  * Counts stay the caller's. The link may be lost by it. */
 static void call_cut(struct agent_call *call, enum wire_cancel why)
@@ -290,9 +307,7 @@ static void call_cut(struct agent_call *call, enum wire_cancel why)
 	struct loop *loop = call->session->loop;
 
 	counter_dec(&link->instance->in_flight);
-	if (wire_encode_cancel(&link->stream.out,
-			       call->session->meta->correlation_id, why,
-			       loop->wall_us / 1000))
+	if (link_send_cancel(link, call->session->meta, why, loop->wall_us))
 		stream_flush_later(&link->stream);
 	call->link = NULL;
 	link_bury(link, fifo_at(&link->fifo, call->slot));
@@ -465,24 +480,27 @@ static void link_send_complete(struct link *link, const struct event *ev)
 	struct agent_local *l = link->local;
 	struct agent *a = l->agent;
 	uint8_t known = __atomic_load_n(&a->complete_known, __ATOMIC_RELAXED);
+	bool go = link->format.dialect == WIRE_GO;
 	unsigned transcoded = 0;
+	uint32_t bytes = 0;
 	struct entry *e;
 
+	if (UNLIKELY(go && !a->config.go_release))
+		return;
 	if (!fifo_reserve(&link->fifo) ||
-	    wire_encode_event(&link->stream.out, &link->format, ev,
-			      &transcoded) != WIRE_OK) {
+	    link_encode(link, ev, &transcoded, &bytes) != WIRE_OK) {
 		/* The agent would keep the exchange for ever. */
 		link_lost(link, CAUSE_CLOSED, RETRY_SOON, "out of memory");
 		return;
 	}
-	stream_flush_later(&link->stream);
 	counter_inc(&l->metrics->events[EVENT_COMPLETE]);
 	counter_add(&l->metrics->transcoded, transcoded);
-	if (known == COMPLETE_SILENT)
+	/* go-v2 never answers it. */
+	if (known == COMPLETE_SILENT || go)
 		return;
 	e = fifo_push(&link->fifo);
 	e->owner = NULL;
-	memcpy(e->id, ev->meta->correlation_id, EVENT_ID_LEN);
+	link_set_id(link, e, ev->meta, bytes);
 	e->tomb_us = l->loop->now_us + a->tuning.complete_us;
 	e->timeout_ms = saturated_ms(a->tuning.complete_us);
 	e->chunk_index = 0;
@@ -539,7 +557,9 @@ void agent_session_end(struct agent_session *s,
 		.meta = s->meta,
 		.complete = *complete,
 	};
-	if (link->depth == 1 && !link_has_room(link))
+	if (UNLIKELY(!link_has_room(link)) &&
+	    (link->depth == 1 || link->format.dialect == WIRE_V1) &&
+	    link->format.dialect != WIRE_GO)
 		link_keep_complete(link, &ev);
 	else
 		link_send_complete(link, &ev);

@@ -39,6 +39,17 @@ struct entry *fifo_find(const struct fifo *f, const char *id)
 	return NULL;
 }
 
+struct entry *fifo_find_go(const struct fifo *f, uint64_t go_id)
+{
+	for (uint32_t i = f->head; i != f->tail; i++) {
+		struct entry *e = fifo_at(f, i);
+
+		if (!(e->flags & ENTRY_GONE) && e->go_id == go_id)
+			return e;
+	}
+	return NULL;
+}
+
 void fifo_remove(struct fifo *f, struct entry *e)
 {
 	f->n--;

@@ -34,7 +34,11 @@ enum entry_flag {
 /* 64 bytes: one cache line per event. */
 struct entry {
 	struct agent_call *owner;	/* NULL: tombstone or complete */
-	char id[EVENT_ID_LEN];
+	union {
+		char id[EVENT_ID_LEN];
+		uint64_t go_id;		/* go-v2 */
+		uint32_t v1_bytes;	/* v1 has no ids: bytes of its frame */
+	};
 	uint64_t tomb_us;		/* when it is or was a tombstone */
 	uint32_t timeout_ms;
 	uint32_t chunk_index;
@@ -83,15 +87,21 @@ static inline struct entry *fifo_head(const struct fifo *f)
 
 /* The oldest entry with that id, or NULL. */
 struct entry *fifo_find(const struct fifo *f, const char *id);
+struct entry *fifo_find_go(const struct fifo *f, uint64_t go_id);
 /* Takes e out; it stays readable until the next push. */
 void fifo_remove(struct fifo *f, struct entry *e);
 
 /* ---- a link ---------------------------------------------------------------- */
 
-enum link_state { LINK_DOWN, LINK_CONNECTING, LINK_HANDSHAKE, LINK_UP };
+enum link_state {
+	LINK_DOWN, LINK_CONNECTING, LINK_HANDSHAKE, LINK_CONFIGURE, LINK_UP
+};
 
 /* How soon a lost link is opened again. */
-enum link_retry { RETRY_SOON, RETRY_BACKOFF };
+enum link_retry { RETRY_SOON, RETRY_BACKOFF, RETRY_LATE };
+
+/* v1 (protocol page 13.3): bytes without an answer, or else one frame alone. */
+#define V1_UNANSWERED_MAX	(32u * 1024)
 
 struct link {
 	struct stream stream;
@@ -106,11 +116,16 @@ struct link {
 	struct arena scratch;		/* of one reply */
 	/* Replies seen before, by kind of event; made when first needed. */
 	struct recall *recall[EVENT_N];
+	/* v1: a frame that has to wait, and bytes that wait for answers. */
+	struct outq v1_held;
+	uint32_t v1_bytes;
 	uint32_t max_frame;
 	unsigned depth;			/* events outstanding at most, now */
 	unsigned up_index;		/* in local->up */
 	unsigned n_late;
-	unsigned n_dropped;		/* frames of 0x30 to 0x33 */
+	unsigned n_dropped;		/* control frames that nobody wants */
+	unsigned n_garbage;		/* or that nobody can read */
+	uint64_t pushed_us;		/* when the config last went out */
 	uint8_t state;			/* enum link_state */
 	uint8_t backoff;		/* failed handshakes in a row, capped */
 	bool extra;			/* opened on demand */
@@ -126,7 +141,7 @@ struct link {
 	uint64_t last_reply_us, last_used_us, polled_us;
 	struct deadline timer;		/* by state: retry, connect, handshake,
 					 * ping interval */
-	struct deadline pong, partial, check;
+	struct deadline pong, partial, check, pause;
 	struct task reap;
 };
 
@@ -143,7 +158,11 @@ struct late_complete {
 /* Times and limits of protocol pages 2, 4, 7, 8, 11.3; tests shorten them
  * before agent_local_start(). */
 struct agent_tuning {
-	uint64_t connect_us, handshake_us, frame_us;
+	uint64_t connect_us, handshake_us, configure_us, frame_us;
+	uint64_t refused_us;		/* to the next try after a refused
+					 * config */
+	uint64_t pause_max_us;
+	uint64_t reload_min_us;		/* between two pushes that it asks for */
 	uint64_t ping_interval_us, ping_timeout_us;
 	uint64_t start_grace_us;	/* calls wait for the first link */
 	uint64_t lost_grace_us;		/* and after the last one was lost */
@@ -172,6 +191,7 @@ struct agent_instance {
 	unsigned links_up;
 	uint8_t state;			/* enum instance_state */
 	uint8_t encoding;		/* 0 unknown, 1 json, 2 msgpack */
+	uint8_t dialect;		/* enum wire_dialect, of the last link */
 	bool warned_raw;
 	uint8_t report;			/* enum agent_state, by itself */
 	bool refused;			/* the config that was pushed */
@@ -404,6 +424,8 @@ enum agent_state agent_state(struct agent *a, uint64_t now_us,
 /* Logs a change of it that no other line tells. */
 void agent_tell_state(struct agent_local *l);
 
+extern const char *const dialect_names[];
+
 /* ---- link.c ------------------------------------------------------------------ */
 
 /* Opens one more link to an instance. False: no memory. */
@@ -418,6 +440,10 @@ void link_close(struct link *link);
  */
 void link_lost(struct link *link, enum cause head_cause, enum link_retry retry,
 	       const char *text);
+/* May be used, but for its config if there is one to push. */
+void link_ready(struct link *link);
+/* Its config was accepted, or there was none. */
+void link_up(struct link *link);
 /* Handshake's answer. False: refused, the link is lost. */
 bool link_accept(struct link *link, uint8_t type, struct slice payload)
 	MUST_CHECK;
@@ -431,6 +457,47 @@ void link_check(struct deadline *d);
 void link_bury(struct link *link, struct entry *e);
 void link_send_ping(struct link *link, uint32_t *sequence);
 
+/*
+ * Appends an event's frame to what is sent; *bytes is its size. v1: each frame
+ * is one send, and waits until what is unanswered lets it go.
+ */
+enum wire_result link_encode(struct link *link, const struct event *ev,
+			     unsigned *transcoded, uint32_t *bytes) MUST_CHECK;
+/* v1: an answer came. */
+void link_v1_answered(struct link *link, uint32_t bytes);
+void link_v1_flush(struct link *link);
+/* The entry's id, by dialect; v1: its bytes. */
+static inline void link_set_id(const struct link *link, struct entry *e,
+			       const struct event_meta *meta, uint32_t bytes);
+
+/* ---- configure.c --------------------------------------------------------------- */
+
+/* Pushes the agent's config. False: no memory, the link is lost. */
+bool link_push_config(struct link *link) MUST_CHECK;
+/* The answer. False: refused, the link is lost. */
+bool link_configured(struct link *link, const struct decision *d,
+		     enum decision_fault fault) MUST_CHECK;
+/* No answer is coming: taken as accepted. */
+void link_config_unanswered(struct link *link);
+
+/* ---- control.c ------------------------------------------------------------------ */
+
+/* 0x30 to 0x33 of v2. Garbage is counted and harmless. */
+void link_on_control(struct link *link, uint8_t type, struct slice payload);
+/* Drops what a pause keeps. */
+void link_control_reset(struct link *link);
+
+static inline void link_set_id(const struct link *link, struct entry *e,
+			       const struct event_meta *meta, uint32_t bytes)
+{
+	if (LIKELY(link->format.dialect == WIRE_V2))
+		memcpy(e->id, meta->correlation_id, EVENT_ID_LEN);
+	else if (link->format.dialect == WIRE_GO)
+		e->go_id = meta->go_request_id;
+	else
+		e->v1_bytes = bytes;
+}
+
 static inline void link_watch_entries(struct link *link)
 {
 	if (UNLIKELY(!deadline_running(&link->check)))
@@ -443,12 +510,13 @@ static inline void link_watch_entries(struct link *link)
 
 void link_on_read(struct stream *s);
 void link_on_write_error(struct stream *s);
+void link_on_room(struct stream *s);
 
 /* ---- pick.c ------------------------------------------------------------------- */
 
 static inline bool link_has_room(const struct link *link)
 {
-	return link->fifo.n < link->depth;
+	return link->fifo.n < link->depth && LIKELY(!link->v1_held.bytes);
 }
 
 static inline bool local_is_full(const struct agent_local *l)

@@ -19,6 +19,7 @@ static void on_connect(struct stream *s, int error);
 static const struct stream_events link_events = {
 	.on_connect = on_connect,
 	.on_read = link_on_read,
+	.on_room = link_on_room,
 	.on_write_error = link_on_write_error,
 };
 
@@ -26,6 +27,10 @@ static inline struct agent *link_agent(const struct link *link)
 {
 	return link->local->agent;
 }
+
+const char *const dialect_names[] = {
+	[WIRE_V2] = "v2", [WIRE_GO] = "go", [WIRE_V1] = "v1",
+};
 
 /* ---- what is shared by all workers, on change only --------------------------- */
 
@@ -56,6 +61,8 @@ static void instance_gained(struct link *link)
 {
 	struct agent_instance *inst = link->instance->shared;
 
+	__atomic_store_n(&inst->dialect, (uint8_t)link->format.dialect,
+			 __ATOMIC_RELAXED);
 	__atomic_store_n(&inst->encoding,
 			 link->format.encoding == WIRE_MSGPACK ? 2 : 1,
 			 __ATOMIC_RELAXED);
@@ -63,8 +70,9 @@ static void instance_gained(struct link *link)
 		return;
 	if (__atomic_exchange_n(&inst->state, INSTANCE_UP,
 				__ATOMIC_RELAXED) != INSTANCE_UP)
-		log_info("agent_up", "agent=%s socket=%s encoding=%s",
-			 link_agent(link)->config.name, inst->path,
+		log_info("agent_up", "agent=%s socket=%s dialect=%s "
+			 "encoding=%s", link_agent(link)->config.name,
+			 inst->path, dialect_names[link->format.dialect],
 			 link->format.encoding == WIRE_MSGPACK ? "msgpack" :
 			 "json");
 }
@@ -157,6 +165,7 @@ bool link_open(struct agent_local *l, struct instance_local *inst, bool extra)
 	CDS_INIT_LIST_HEAD(&link->sessions);
 	CDS_INIT_LIST_HEAD(&link->waiting);
 	CDS_INIT_LIST_HEAD(&link->late);
+	outq_init(&link->v1_held, &l->loop->blocks);
 	arena_init(&link->scratch, &l->loop->arenas);
 	cds_list_add_tail(&link->node, &l->links);
 	counter_inc(&inst->links);
@@ -179,6 +188,9 @@ static void link_drop(struct link *link, enum cause head_cause,
 	deadline_stop(&link->pong);
 	deadline_stop(&link->partial);
 	deadline_stop(&link->check);
+	link_control_reset(link);
+	outq_clear(&link->v1_held);
+	link->v1_bytes = 0;
 	while ((e = fifo_head(&link->fifo)) != NULL) {
 		struct agent_call *call = e->owner;
 
@@ -224,6 +236,8 @@ static uint64_t retry_us(struct link *link, enum link_retry retry)
 
 	if (retry == RETRY_SOON)
 		return 10000 * (1 + r % 5);
+	if (retry == RETRY_LATE)
+		return link_agent(link)->tuning.refused_us;
 	us = min_u64(10000ull << link->backoff, 2000000);
 	if (link->backoff < 8)
 		link->backoff++;
@@ -334,7 +348,17 @@ static void on_connect(struct stream *s, int error)
 		connect_failed(link, error);
 		return;
 	}
+	if (link_agent(link)->config.dialect == DIALECT_V1) {
+		link->format = (struct wire_format){
+			.dialect = WIRE_V1,
+			.pseudo_headers =
+				link_agent(link)->config.pseudo_headers,
+		};
+		link_ready(link);
+		return;
+	}
 	link->max_frame = FRAME_HANDSHAKE_MAX;
+	link->format = (struct wire_format){ .dialect = WIRE_V2 };
 	link_set_state(link, LINK_HANDSHAKE);
 	deadline_start(link->local->loop, &link->timer,
 		       link_agent(link)->tuning.handshake_us,
@@ -356,6 +380,7 @@ static void link_set_format(struct link *link, const struct wire_handshake *h)
 		.shape = c->msgpack_shape == SHAPE_MAP ? WIRE_MAP : WIRE_ARRAY,
 		.raw_body = c->raw_body && h->encoding == WIRE_MSGPACK,
 		.pseudo_headers = c->pseudo_headers,
+		.dialect = h->go ? WIRE_GO : WIRE_V2,
 	};
 	if (c->raw_body && !link->format.raw_body &&
 	    !__atomic_exchange_n(&link->instance->shared->warned_raw, true,
@@ -369,7 +394,7 @@ static void on_ping_interval(struct deadline *d);
 
 bool link_accept(struct link *link, uint8_t type, struct slice payload)
 {
-	struct agent_local *l = link->local;
+	enum config_dialect dialect = link_agent(link)->config.dialect;
 	struct wire_handshake h;
 	const char *refused = NULL;
 
@@ -378,34 +403,132 @@ bool link_accept(struct link *link, uint8_t type, struct slice payload)
 		refused = "the first frame is no answer to the handshake";
 	else if (!wire_decode_handshake(payload, link_offer(link), &h))
 		refused = h.error[0] ? h.error : "handshake refused";
-	else if (h.go)
-		refused = "the agent speaks go-v2, which is not supported";
+	else if (h.go && dialect == DIALECT_V2)
+		refused = "the agent speaks go-v2, and dialect is v2";
+	else if (!h.go && dialect == DIALECT_GO)
+		refused = "the agent speaks v2, and dialect is go";
+	else if (h.go && link_offer(link) == WIRE_OFFER_MSGPACK)
+		refused = "the agent speaks go-v2: JSON only";
 	if (refused) {
 		link_fail(link, CAUSE_PROTOCOL, CAUSE_PROTOCOL, RETRY_BACKOFF,
 			  0, refused);
 		return false;
 	}
 	link_set_format(link, &h);
-	link->max_frame = link_agent(link)->max_frame;
-	link->depth = 1;	/* until a reply has shown an id */
+	link_ready(link);
+	return link->state >= LINK_CONFIGURE;
+}
+
+static void on_configure_timeout(struct deadline *d)
+{
+	struct link *link = container_of(d, struct link, timer);
+
+	link_fail(link, CAUSE_TIMEOUT, CAUSE_TIMEOUT, RETRY_BACKOFF, 0,
+		  "no answer to the config");
+}
+
+void link_ready(struct link *link)
+{
+	struct agent *a = link_agent(link);
+	enum wire_dialect dialect = link->format.dialect;
+
+	link->max_frame = a->max_frame;
+	/* v2: until a reply has shown an id. */
+	link->depth = dialect == WIRE_V2 ? 1 : a->config.depth;
 	link->unordered = link->no_ids = false;
 	link->ping_sequence = link->ping_idle = 0;
-	link->last_reply_us = link->last_used_us = l->loop->now_us;
+	link->last_reply_us = link->last_used_us = link->local->loop->now_us;
+	if (!a->config.config_json) {
+		link_up(link);
+		return;
+	}
+	if (dialect == WIRE_GO) {
+		instance_set_refused(link, true,
+				     "go-v2 agents cannot be configured");
+		link_fail(link, CAUSE_PROTOCOL, CAUSE_PROTOCOL, RETRY_LATE, 0,
+			  "go-v2 agents cannot be configured");
+		return;
+	}
+	link_set_state(link, LINK_CONFIGURE);
+	deadline_start(link->local->loop, &link->timer, a->tuning.configure_us,
+		       on_configure_timeout);
+	if (!link_push_config(link))
+		link_fail(link, CAUSE_CONNECT, CAUSE_CONNECT, RETRY_BACKOFF,
+			  0, "the config could not be sent");
+}
+
+void link_up(struct link *link)
+{
 	link_set_state(link, LINK_UP);
-	deadline_start(l->loop, &link->timer,
+	deadline_start(link->local->loop, &link->timer,
 		       link_agent(link)->tuning.ping_interval_us,
 		       on_ping_interval);
-	return true;
+}
+
+/* ---- v1: one send for each frame (protocol page 13.3) ------------------------ */
+
+void link_v1_flush(struct link *link)
+{
+	size_t n = link->v1_held.bytes;
+
+	if (link->stream.out.bytes ||
+	    (link->v1_bytes && link->v1_bytes + n > V1_UNANSWERED_MAX))
+		return;
+	link->v1_bytes += (uint32_t)n;
+	outq_move(&link->stream.out, &link->v1_held);
+	stream_flush_now(&link->stream);
+}
+
+void link_v1_answered(struct link *link, uint32_t bytes)
+{
+	link->v1_bytes -= bytes;
+	if (link->v1_held.bytes)
+		link_v1_flush(link);
+}
+
+enum wire_result link_encode(struct link *link, const struct event *ev,
+			     unsigned *transcoded, uint32_t *bytes)
+{
+	struct outq *q = &link->stream.out;
+	enum wire_result result;
+
+	if (LIKELY(link->format.dialect != WIRE_V1)) {
+		result = wire_encode_event(q, &link->format, ev, transcoded);
+		if (LIKELY(result == WIRE_OK))
+			stream_flush_later(&link->stream);
+		return result;
+	}
+	ASSERT(!link->v1_held.bytes);
+	result = wire_encode_event(&link->v1_held, &link->format, ev,
+				   transcoded);
+	*bytes = (uint32_t)link->v1_held.bytes;
+	if (result == WIRE_OK)
+		link_v1_flush(link);
+	return result;
 }
 
 /* ---- pings ------------------------------------------------------------------------ */
 
 void link_send_ping(struct link *link, uint32_t *sequence)
 {
+	struct outq *q = &link->stream.out;
+	uint32_t next = link->ping_sequence + 1;
+	bool queued = false;
+
 	*sequence = 0;
-	if (!wire_encode_ping(&link->stream.out, link->ping_sequence + 1,
-			      link->local->loop->wall_us / 1000))
-		return;		/* no memory: another time */
+	switch (link->format.dialect) {
+	case WIRE_V2:
+		queued = wire_encode_ping(q, next,
+					  link->local->loop->wall_us / 1000);
+		break;
+	case WIRE_GO:
+		queued = wire_encode_go_ping(q, next);
+		break;
+	case WIRE_V1:		/* has none */
+		break;
+	}
+	if (!queued)
+		return;		/* or no memory: another time */
 	*sequence = ++link->ping_sequence;
 	stream_flush_later(&link->stream);
 }
@@ -439,6 +562,8 @@ static void on_ping_interval(struct deadline *d)
 		return;
 	}
 	deadline_start(l->loop, d, t->ping_interval_us, on_ping_interval);
+	if (link->format.dialect == WIRE_V1)
+		return;
 	if (link->fifo.n || link->ping_idle ||
 	    l->loop->now_us - link->last_reply_us < t->ping_interval_us)
 		return;
@@ -464,6 +589,10 @@ static void link_probe_answered(struct link *link, uint32_t sequence)
 		if ((e->flags & ENTRY_GONE) || e->probe != sequence)
 			continue;
 		fifo_remove(f, e);
+		if (e->type == EVENT_CONFIGURE) {
+			link_config_unanswered(link);
+			return;
+		}
 		if (__atomic_exchange_n(&a->complete_known, COMPLETE_SILENT,
 					__ATOMIC_RELAXED) != COMPLETE_SILENT)
 			log_info("agent_complete", "agent=%s answered=no",
@@ -476,8 +605,11 @@ void link_pong(struct link *link, struct slice payload)
 {
 	uint64_t sequence;
 
-	if (!wire_decode_pong(payload, &sequence) || sequence == 0 ||
-	    sequence > link->ping_sequence)
+	bool read = link->format.dialect == WIRE_GO ?
+		    wire_decode_go_pong(payload, &sequence) :
+		    wire_decode_pong(payload, &sequence);
+
+	if (!read || sequence == 0 || sequence > link->ping_sequence)
 		return;
 	if (sequence == link->ping_idle) {
 		link->ping_idle = 0;

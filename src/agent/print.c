@@ -40,7 +40,9 @@ static json_t *print_instance(struct agent *a, unsigned i)
 	}
 	return json_pack("{s:s, s:s?, s:s?, s:I, s:I, s:I, s:o}",
 			 "address", inst->path,
-			 "dialect", encoding ? "v2" : NULL,
+			 "dialect", encoding ? dialect_names[__atomic_load_n(
+					&inst->dialect, __ATOMIC_RELAXED)] :
+				    NULL,
 			 "encoding", encodings[encoding],
 			 "links_up", (json_int_t)up,
 			 "links_wanted", (json_int_t)wanted,

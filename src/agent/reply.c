@@ -13,6 +13,11 @@ static void reply_deliver(struct link *link, const struct entry *e,
 		.queue_us = call->sent_us - call->queued_us,
 	};
 
+	/* go-v2 has an id in every reply. */
+	bool readable = d->id_kind != DECISION_ID_EMPTY &&
+			(d->id_kind == DECISION_ID_PRESENT ||
+			 link->format.dialect != WIRE_GO);
+
 	deadline_stop(&call->deadline);
 	if (UNLIKELY(list_linked(&call->task.node)))
 		task_cancel(&call->task);
@@ -20,7 +25,7 @@ static void reply_deliver(struct link *link, const struct entry *e,
 	call->state = CALL_IDLE;
 	counter_dec(&m->in_flight);
 	counter_dec(&link->instance->in_flight);
-	if (LIKELY(fault == DECISION_OK && d->id_kind != DECISION_ID_EMPTY)) {
+	if (LIKELY(fault == DECISION_OK && readable)) {
 		reply.decision = d;
 		reply.block = link->stream.in;
 		counter_inc(&m->decisions[e->type][d->kind]);
@@ -45,6 +50,33 @@ static void reply_deliver(struct link *link, const struct entry *e,
 	call->on_reply(call, &reply);
 }
 
+/* The same of go-v2, and of v1, where there is nothing but the order. */
+static struct entry *match_dialect(struct link *link, const struct decision *d,
+				   struct entry *head, const char **why)
+{
+	struct entry *e = head;
+	bool wants_decision = head->type != EVENT_COMPLETE &&
+			      head->type != EVENT_CONFIGURE;
+
+	if (link->format.dialect == WIRE_V1) {
+		if (!d->ack || !wants_decision)
+			return e;
+		*why = "an acknowledgement where a decision was due";
+		return NULL;
+	}
+	if (d->id_kind == DECISION_ID_PRESENT && head->go_id != d->go_id) {
+		e = fifo_find_go(&link->fifo, d->go_id);
+		if (e)
+			link->unordered = true;
+		else
+			*why = "a reply with an unknown id";
+	} else if (d->id_kind != DECISION_ID_PRESENT && link->unordered) {
+		*why = "a reply without an id on a link out of order";
+		e = NULL;
+	}
+	return e;
+}
+
 /*
  * Which entry a reply belongs to (protocol page 8.2). NULL: counting is lost,
  * *why says how.
@@ -59,6 +91,8 @@ static struct entry *reply_match(struct link *link, const struct decision *d,
 		*why = "a reply that nobody asked for";
 		return NULL;
 	}
+	if (UNLIKELY(link->format.dialect != WIRE_V2))
+		return match_dialect(link, d, e, why);
 	if (LIKELY(d->id_kind == DECISION_ID_PRESENT)) {
 		if (UNLIKELY(d->id.n != EVENT_ID_LEN))
 			e = NULL;
@@ -84,7 +118,9 @@ static void reply_learn(struct link *link, const struct entry *e,
 
 	link->backoff = 0;
 	link->last_reply_us = l->loop->now_us;
-	if (d->id_kind == DECISION_ID_PRESENT && !link->no_ids)
+	if (link->format.dialect != WIRE_V2)
+		;	/* its depth is open from the start */
+	else if (d->id_kind == DECISION_ID_PRESENT && !link->no_ids)
 		link->depth = l->agent->config.depth;
 	else if (d->id_kind == DECISION_ID_MISSING && fault == DECISION_OK) {
 		link->no_ids = true;
@@ -112,7 +148,8 @@ static enum decision_fault reply_read(struct link *link, struct slice payload,
 				      struct decision *d)
 {
 	struct entry *head = fifo_head(&link->fifo);
-	struct recall *r = head ? recall_of(link, head) : NULL;
+	bool v2 = link->format.dialect == WIRE_V2;
+	struct recall *r = head && LIKELY(v2) ? recall_of(link, head) : NULL;
 	const struct decision *known = r ?
 		recall_find(r, payload, head->id) : NULL;
 	enum decision_fault fault;
@@ -148,7 +185,12 @@ static bool link_on_reply(struct link *link, struct slice payload)
 	reply_learn(link, &e, &d, fault);
 	fifo_remove(&link->fifo, found);
 	link_update_stalled(link);
-	if (e.owner) {
+	if (UNLIKELY(link->format.dialect == WIRE_V1))
+		link_v1_answered(link, e.v1_bytes);
+	if (UNLIKELY(e.type == EVENT_CONFIGURE)) {
+		if (!link_configured(link, &d, fault))
+			return false;
+	} else if (e.owner) {
 		struct wire_expect expect = {
 			.type = (enum event_type)e.type,
 			.chunk_index = e.chunk_index,
@@ -173,10 +215,11 @@ static bool link_on_frame(struct link *link, uint8_t type,
 {
 	if (UNLIKELY(link->state == LINK_HANDSHAKE))
 		return link_accept(link, type, payload);
-	switch (type) {
-	case FRAME_REPLY:
+	if (LIKELY(type == FRAME_REPLY))
 		return link_on_reply(link, payload);
+	switch (link->format.dialect == WIRE_GO ? type | 0x100 : type) {
 	case FRAME_PONG:
+	case FRAME_GO_PONG | 0x100:
 		link->last_reply_us = link->local->loop->now_us;
 		link_pong(link, payload);
 		return true;
@@ -184,6 +227,10 @@ static bool link_on_frame(struct link *link, uint8_t type,
 	case FRAME_METRICS:
 	case FRAME_CONFIG_UPDATE:
 	case FRAME_FLOW_CONTROL:
+		link_on_control(link, type, payload);
+		return true;
+	case FRAME_GO_HEALTH | 0x100:
+	case FRAME_GO_METRICS | 0x100:
 		link->n_dropped++;
 		return true;
 	}
@@ -212,6 +259,17 @@ static void link_watch_partial(struct link *link)
 		deadline_stop(&link->partial);
 }
 
+static enum frame_result link_next_frame(const struct link *link,
+					 struct slice data, uint8_t *type,
+					 struct slice *payload, size_t *used)
+{
+	*type = FRAME_REPLY;
+	return UNLIKELY(link->format.dialect == WIRE_V1) ?
+		frame_read_v1(data.p, data.n, link->max_frame, payload, used) :
+		frame_read(data.p, data.n, link->max_frame, type, payload,
+			   used);
+}
+
 /* All whole frames that are there. False: the link is lost. */
 static bool link_read_frames(struct link *link)
 {
@@ -222,8 +280,7 @@ static bool link_read_frames(struct link *link)
 
 	while ((data = stream_data(s)).n) {
 		link->got_bytes = true;
-		switch (frame_read(data.p, data.n, link->max_frame, &type,
-				   &payload, &used)) {
+		switch (link_next_frame(link, data, &type, &payload, &used)) {
 		case FRAME_OK:
 			if (!link_on_frame(link, type, payload))
 				return false;
@@ -246,6 +303,8 @@ static bool link_read_frames(struct link *link)
 
 static const char *end_text(const struct link *link)
 {
+	if (link->state == LINK_CONFIGURE)
+		return "the agent closed the link when it got its config";
 	if (link->state != LINK_HANDSHAKE)
 		return "the agent closed the link";
 	if (link->got_bytes)
@@ -256,7 +315,7 @@ static const char *end_text(const struct link *link)
 /* False: the link is lost. */
 static bool link_read(struct link *link)
 {
-	bool shook = link->state == LINK_HANDSHAKE;
+	bool shook = link->state != LINK_UP;
 
 	if (!link_read_frames(link))
 		return false;
@@ -277,10 +336,18 @@ void link_on_read(struct stream *s)
 	(void)link_read(link);
 }
 
+void link_on_room(struct stream *s)
+{
+	struct link *link = container_of(s, struct link, stream);
+
+	if (UNLIKELY(link->v1_held.bytes))
+		link_v1_flush(link);
+}
+
 void link_on_write_error(struct stream *s)
 {
 	struct link *link = container_of(s, struct link, stream);
-	bool shook = link->state == LINK_HANDSHAKE;
+	bool shook = link->state != LINK_UP;
 
 	/* Replies that it sent before it went are still good. */
 	if (stream_poll(s) || stream_data(s).n) {

@@ -73,7 +73,7 @@ struct loader_texts loader_texts(struct loader *l, const struct node *value,
 
 /* ---- read.c, routes.c: readers of single rows -------------------------- */
 
-config_read_fn read_workers, read_log_path, read_address, read_networks,
+config_read_fn read_json, read_workers, read_log_path, read_address, read_networks,
 	read_name, read_sockets, read_policy, read_timeout, read_owned,
 	read_deny_status, read_servers,
 	read_listeners, read_upstreams, read_agents, read_routes,
@@ -98,7 +98,7 @@ void owned_collect(struct loader *l);
 
 /* ---- show.c ------------------------------------------------------------ */
 
-config_show_fn show_text, show_address, show_networks, show_texts, show_policy,
+config_show_fn show_json, show_text, show_address, show_networks, show_texts, show_policy,
 	show_nothing, show_servers, show_listeners, show_upstreams, show_agents,
 	show_routes, show_route_agents, show_agent_name, show_upstream_name,
 	show_agent_upstreams, show_hash_key, show_check, show_check_text,

@@ -85,7 +85,7 @@ struct config_agent_timeouts {
 	uint64_t head_us, body_us, budget_us;
 };
 
-enum config_dialect { DIALECT_AUTO, DIALECT_V2 };
+enum config_dialect { DIALECT_AUTO, DIALECT_V2, DIALECT_GO, DIALECT_V1 };
 enum config_agent_balance {
 	AGENT_BALANCE_LEAST, AGENT_BALANCE_ROUND_ROBIN, AGENT_BALANCE_RANDOM,
 };
@@ -118,6 +118,8 @@ struct config_agent {
 	unsigned may_mutate;
 	bool pseudo_headers;
 	enum config_complete complete;
+	bool go_release;		/* tell a go-v2 agent of each end */
+	const char *config_json;	/* pushed to it; NULL: none */
 	unsigned max_concurrency;	/* 0: no limit */
 	unsigned index;			/* in config.agents */
 };

@@ -574,6 +574,33 @@ void read_owned(struct loader *l, const struct config_row *row,
 	agent->n_owns_headers = all.n;
 }
 
+/* go-v2 and v1 are JSON; v1 agents want less at a time. */
+static void check_dialect(struct loader *l, const struct node *map,
+			  struct config_agent *agent)
+{
+	const struct node *config = node_get(map, "config");
+	bool v1 = agent->dialect == DIALECT_V1;
+
+	if (agent->dialect != DIALECT_GO && !v1)
+		return;
+	if (v1 && !node_get(map, "depth"))
+		agent->depth = 4;
+	if (v1 && !node_get(map, "chunk_size"))
+		agent->chunk_size = 16 * 1024;
+	if (agent->encoding == ENCODING_MSGPACK)
+		loader_fault_at(l, map, "encoding",
+				"this dialect is JSON only");
+	if (agent->raw_body)
+		loader_fault_at(l, map, "raw_body",
+				"this dialect is JSON only");
+	if (config && !v1)
+		loader_fault_at(l, config, "config",
+				"go-v2 agents cannot be configured");
+	else if (config && config->kind != NODE_MAP)
+		loader_fault_at(l, config, "config",
+				"must be a map for a v1 agent");
+}
+
 static void check_agent(struct loader *l, const struct node *map,
 			struct config_agent *agent)
 {
@@ -592,6 +619,7 @@ static void check_agent(struct loader *l, const struct node *map,
 					"is less than connections, %u",
 					agent->connections);
 	}
+	check_dialect(l, map, agent);
 	if (raw && agent->raw_body && agent->encoding == ENCODING_JSON)
 		loader_fault_at(l, raw, "raw_body",
 				"needs msgpack, but encoding is json");

@@ -44,7 +44,7 @@ WORDS(levels, "error", "warn", "info", "debug");
 WORDS(formats, "json", "combined");
 WORDS(balances, "round_robin", "least_connections", "hash", "random");
 WORDS(checks, "none", "tcp", "http");
-WORDS(dialects, "auto", "v2");
+WORDS(dialects, "auto", "v2", "go", "v1");
 WORDS(agent_balances, "least_loaded", "round_robin", "random");
 WORDS(encodings, "auto", "json", "msgpack");
 WORDS(shapes, "array", "map");
@@ -232,6 +232,12 @@ static const struct config_row rows[] = {
   .fallback = "false", .help = "add :method and :path to the head event" },
 { AGENT("complete"), WORD(completes), IN(config_agent, complete),
   .fallback = "auto", .help = "does it answer request complete" },
+{ AGENT("go_release"), BOOL, IN(config_agent, go_release),
+  .fallback = "true",
+  .help = "tell a go-v2 agent of the end of each exchange" },
+{ AGENT("config"), OTHER("anything", read_json, show_json),
+  IN(config_agent, config_json),
+  .help = "pushed to it before the first event; not for go-v2" },
 { AGENT("max_concurrency"), NUMBER(0, 1000000),
   IN(config_agent, max_concurrency), .fallback = "0",
   .help = "exchanges in flight, whole process; 0: no limit" },

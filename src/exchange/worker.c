@@ -268,8 +268,8 @@ void worker_init(struct worker *w, struct loop *loop, struct shared *shared,
 	sock_random(random, sizeof(random));
 	hex16(random[0], w->id_prefix);
 	w->id_counter = random[1];
-	/* go-v2 ids: unique over all workers, below 2^62 for long. */
-	w->go_id = (random[2] >> 10) << 8 | (w->index & 255);
+	/* go-v2 ids: with the index behind it, below 2^53. */
+	w->go_id = random[2] >> 20;
 	start_agents(w, snapshot, NULL);
 	start_upstreams(w, snapshot, NULL);
 }

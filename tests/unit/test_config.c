@@ -347,12 +347,16 @@ static void test_agents(void **state)
 	{ L "agents: { a: { socket: /x, connections: 8, max_connections: 4 } "
 	  "}\n",
 	  "f:2:61: agents.a.max_connections: is less than connections, 8\n" },
-	{ L "agents: { a: { socket: /x, dialect: v1, config: {}, reverse: 1 } "
-	  "}\n",
-	  "f:2:37: agents.a.dialect: must be one of auto, v2, did you mean "
-	  "`v2`?\n"
-	  "f:2:41: agents.a.config: unknown key\n"
-	  "f:2:53: agents.a.reverse: unknown key\n" },
+	{ L "agents: { a: { socket: /x, dialect: v3, reverse: 1 } }\n",
+	  "f:2:37: agents.a.dialect: must be one of auto, v2, go, v1, did you "
+	  "mean `v2`?\n"
+	  "f:2:41: agents.a.reverse: unknown key\n" },
+	{ L "agents: { a: { socket: /x, dialect: go, config: {} } }\n",
+	  "f:2:49: agents.a.config: go-v2 agents cannot be configured\n" },
+	{ L "agents: { a: { socket: /x, dialect: v1, config: [1] } }\n",
+	  "f:2:49: agents.a.config: must be a map for a v1 agent\n" },
+	{ L "agents: { a: { socket: /x, dialect: v1, encoding: msgpack } }\n",
+	  "f:2:16: agents.a.encoding: this dialect is JSON only\n" },
 	{ L "agents: { a: { socket: /x, owns_headers: [Host, 'a b', X-A, x-a] "
 	  "} }\n",
 	  "f:2:43: agents.a.owns_headers[0]: `host` cannot be owned by an "
