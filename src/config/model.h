@@ -138,8 +138,6 @@ struct config_route_agent {
 	struct config_failure_policy on_failure;
 };
 
-struct config_route {
-	const char *name;		/* "route-<n>" from 1 if not given */
 /* Header fields; in a match value is NULL for any. */
 struct config_header {
 	const char *name, *value;
@@ -160,18 +158,18 @@ struct config_header_policy {
 /* What a route comes to when its agents allow. */
 enum config_route_kind { ROUTE_UPSTREAM, ROUTE_RESPOND, ROUTE_REDIRECT };
 
+struct config_route {
+	const char *name;		/* "route-<n>" from 1 if not given */
 	/* match; NULL or 0: not asked */
 	const char *host;		/* lower case; "*.example.com" */
 	const char *path;
 	const char *path_prefix;
 	const char **methods;
 	unsigned n_methods;
+	struct config_headers headers;
 	struct config_route_agent *agents;
 	unsigned n_agents;
-	struct config_headers headers;
 	uint64_t budget_us;
-	const struct config_upstream *upstream;
-	/* Others that an agent may choose (routing_metadata.upstream). */
 	struct config_header_policy request_headers, response_headers;
 	enum config_route_kind kind;
 	struct {			/* ROUTE_RESPOND */
@@ -184,6 +182,8 @@ enum config_route_kind { ROUTE_UPSTREAM, ROUTE_RESPOND, ROUTE_REDIRECT };
 		const char *url;	/* {host} and {target} are put in */
 	} redirect;
 	/* NULL but for ROUTE_UPSTREAM. */
+	const struct config_upstream *upstream;
+	/* Others that an agent may choose (routing_metadata.upstream). */
 	const struct config_upstream **agent_upstreams;
 	unsigned n_agent_upstreams;
 	const char **upgrade;		/* lower case */

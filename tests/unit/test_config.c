@@ -499,10 +499,6 @@ static void test_match(void **state)
 	CHECK_BAD(bad);
 }
 
-/* Faults come in the order of the file, whatever order they are found in; and
- * no more of them than anybody reads. */
-static void test_all_at_once(void **state)
-{
 static void test_headers(void **state)
 {
 	static const struct bad bad[] = {
@@ -608,6 +604,10 @@ static void test_own_answers(void **state)
 	CHECK_BAD(bad);
 }
 
+/* Faults come in the order of the file, whatever order they are found in; and
+ * no more of them than anybody reads. */
+static void test_all_at_once(void **state)
+{
 	char text[1 << 15] = "", want[64], *faults;
 	const char *last;
 	size_t n = 0;
@@ -926,12 +926,12 @@ int main(void)
 		cmocka_unit_test(test_agents),
 		cmocka_unit_test(test_routes),
 		cmocka_unit_test(test_match),
+		cmocka_unit_test(test_headers),
+		cmocka_unit_test(test_own_answers),
 		cmocka_unit_test(test_all_at_once),
 		cmocka_unit_test(test_long_keys),
 		cmocka_unit_test(test_defaults),
 		cmocka_unit_test(test_inheritance),
-		cmocka_unit_test(test_headers),
-		cmocka_unit_test(test_own_answers),
 		cmocka_unit_test(test_upstream_values),
 		cmocka_unit_test(test_normalised),
 		cmocka_unit_test(test_empty_sections),
