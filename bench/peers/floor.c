@@ -1,0 +1,319 @@
+/*
+ * The floor: a byte relay that parses nothing. What any proxy on this machine
+ * pays for its sockets.
+ *
+ *	floor -l IP:PORT -u IP:PORT [-b BYTES]	relay; reads of BYTES, 64 KiB
+ *	floor -l ... -u ... -e SOCKET	each read of a client goes through the
+ *					echo process before it is forwarded
+ *	floor -E SOCKET			the echo process
+ *
+ * One upstream connection for each client's. Frames of one turn of the loop go
+ * to the echo process in one send, as a proxy would do it.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "peers.h"
+
+#define HOP_MAX	(4u << 20)
+
+/* One direction's end: what came from fd and could not be written yet. */
+struct end {
+	struct end *other;
+	int fd;
+	bool client, closed;
+	uint32_t id;			/* of a client, for the hop */
+	size_t n, off;
+	char *rest;			/* NULL: nothing waits */
+};
+
+/* What a frame through the echo process begins with. */
+struct frame {
+	uint32_t bytes, id;
+};
+
+static struct end **clients;		/* by id */
+static uint32_t n_clients, *free_ids, n_free;
+static char *buffer, *hop_out, *hop_in;
+static size_t buffer_bytes = 65536, n_hop_out, n_hop_in;
+static int epoll_fd, hop_fd = -1;
+static struct end *dead[1024];
+static unsigned n_dead;
+static const char *upstream;
+
+static void watch(int fd, void *ptr)
+{
+	struct epoll_event e = {
+		.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
+		.data.ptr = ptr,
+	};
+
+	epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &e);
+}
+
+static void close_pair(struct end *e)
+{
+	struct end *c = e->client ? e : e->other;
+
+	if (e->closed)
+		return;
+	e->closed = e->other->closed = true;
+	close(e->fd);
+	close(e->other->fd);
+	clients[c->id] = NULL;
+	if (n_dead < 1024)
+		dead[n_dead++] = c;
+}
+
+/* Writes to e's other end; keeps what does not fit. */
+static void forward(struct end *e, const char *p, size_t n)
+{
+	ssize_t sent = 0;
+
+	if (!e->rest) {
+		sent = send(e->other->fd, p, n, MSG_NOSIGNAL);
+		if (sent == (ssize_t)n)
+			return;
+		if (sent < 0 && errno != EAGAIN) {
+			close_pair(e);
+			return;
+		}
+		sent = sent < 0 ? 0 : sent;
+	}
+	e->rest = must_realloc(e->rest, e->n + n - (size_t)sent);
+	memcpy(e->rest + e->n, p + sent, n - (size_t)sent);
+	e->n += n - (size_t)sent;
+}
+
+/* True: nothing waits any more. */
+static bool drain(struct end *e)
+{
+	while (e->rest && e->off < e->n) {
+		ssize_t sent = send(e->other->fd, e->rest + e->off,
+				    e->n - e->off, MSG_NOSIGNAL);
+
+		if (sent < 0)
+			return false;
+		e->off += (size_t)sent;
+	}
+	free(e->rest);
+	e->rest = NULL;
+	e->n = e->off = 0;
+	return true;
+}
+
+static void hop_put(struct end *e, size_t n)
+{
+	struct frame f = { (uint32_t)n, e->id };
+
+	if (n_hop_out + sizeof(f) + n > HOP_MAX)
+		die("the echo process does not follow");
+	memcpy(hop_out + n_hop_out, &f, sizeof(f));
+	memcpy(hop_out + n_hop_out + sizeof(f), buffer, n);
+	n_hop_out += sizeof(f) + n;
+}
+
+static void hop_flush(void)
+{
+	ssize_t n;
+
+	if (!n_hop_out)
+		return;
+	n = send(hop_fd, hop_out, n_hop_out, MSG_NOSIGNAL);
+	if (n <= 0)
+		return;
+	n_hop_out -= (size_t)n;
+	if (n_hop_out)
+		memmove(hop_out, hop_out + n, n_hop_out);
+}
+
+static void hop_frames(void)
+{
+	size_t at = 0;
+	struct frame f;
+
+	while (n_hop_in - at >= sizeof(f)) {
+		memcpy(&f, hop_in + at, sizeof(f));
+		if (n_hop_in - at < sizeof(f) + f.bytes)
+			break;
+		if (clients[f.id])
+			forward(clients[f.id], hop_in + at + sizeof(f),
+				f.bytes);
+		at += sizeof(f) + f.bytes;
+	}
+	n_hop_in -= at;
+	if (n_hop_in)
+		memmove(hop_in, hop_in + at, n_hop_in);
+}
+
+static void on_hop(void)
+{
+	for (;;) {
+		size_t room = HOP_MAX - n_hop_in;
+		ssize_t n = recv(hop_fd, hop_in + n_hop_in, room, 0);
+
+		if (n == 0 || (n < 0 && errno != EAGAIN))
+			die("the echo process is gone");
+		if (n < 0)
+			return;
+		n_hop_in += (size_t)n;
+		hop_frames();
+		if ((size_t)n < room)
+			return;
+	}
+}
+
+static void relay(struct end *e)
+{
+	while (!e->closed && !e->rest) {
+		ssize_t n = recv(e->fd, buffer, buffer_bytes, 0);
+
+		if (n < 0 && errno == EAGAIN)
+			return;
+		if (n <= 0) {
+			close_pair(e);
+			return;
+		}
+		if (e->client && hop_fd >= 0)
+			hop_put(e, (size_t)n);
+		else
+			forward(e, buffer, (size_t)n);
+		/* A short read: there is no more. */
+		if ((size_t)n < buffer_bytes)
+			return;
+	}
+}
+
+static void on_end(struct end *e, uint32_t events)
+{
+	if (e->closed)
+		return;
+	if ((events & EPOLLOUT) && e->other->rest && drain(e->other))
+		relay(e->other);
+	if (!e->closed && (events & (EPOLLIN | EPOLLHUP)))
+		relay(e);
+	/* The end came with the last bytes. */
+	if (!e->closed && (events & (EPOLLRDHUP | EPOLLERR)) && !e->rest)
+		close_pair(e);
+}
+
+static void on_accept(int listener)
+{
+	int fd;
+
+	while ((fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK)) >= 0) {
+		struct end *e = must_realloc(NULL, 2 * sizeof(*e));
+		int to = peer_connect(upstream);
+
+		if (to < 0)
+			die("%s: %s", upstream, strerror(errno));
+		memset(e, 0, 2 * sizeof(*e));
+		e[0] = (struct end){ .other = &e[1], .fd = fd, .client = true };
+		e[1] = (struct end){ .other = &e[0], .fd = to };
+		e[0].id = n_free ? free_ids[--n_free] : n_clients++;
+		clients[e[0].id] = e;
+		watch(to, &e[1]);
+		watch(fd, &e[0]);
+	}
+}
+
+static void reap(void)
+{
+	while (n_dead) {
+		struct end *c = dead[--n_dead];
+
+		free_ids[n_free++] = c->id;
+		free(c->rest);
+		free(c->other->rest);
+		free(c);
+	}
+}
+
+static void serve(int listener)
+{
+	struct epoll_event events[256];
+	struct epoll_event l = { .events = EPOLLIN };
+
+	epoll_fd = epoll_create1(0);
+	epoll_ctl(epoll_fd, EPOLL_CTL_ADD, listener, &l);
+	if (hop_fd >= 0)
+		watch(hop_fd, &hop_fd);
+	for (;;) {
+		int n = epoll_wait(epoll_fd, events, 256, -1);
+
+		for (int i = 0; i < n; i++) {
+			void *ptr = events[i].data.ptr;
+
+			if (!ptr)
+				on_accept(listener);
+			else if (ptr == &hop_fd)
+				on_hop();
+			else
+				on_end(ptr, events[i].events);
+		}
+		hop_flush();
+		reap();
+	}
+}
+
+/* ---- the echo process --------------------------------------------------------- */
+
+static void echo(const char *path)
+{
+	int listener = peer_listen(path), fd;
+	size_t n, off;
+	ssize_t got;
+
+	buffer = must_realloc(NULL, HOP_MAX);
+	while ((fd = accept4(listener, NULL, NULL, 0)) >= 0) {
+		while ((got = recv(fd, buffer, HOP_MAX, 0)) > 0) {
+			n = (size_t)got;
+			for (off = 0; off < n; off += (size_t)got) {
+				got = send(fd, buffer + off, n - off,
+					   MSG_NOSIGNAL);
+				if (got < 0)
+					break;
+			}
+		}
+		close(fd);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	const char *listen_at = NULL, *hop = NULL;
+	int o;
+
+	while ((o = getopt(argc, argv, "l:u:e:E:b:")) != -1) {
+		switch (o) {
+		case 'l': listen_at = optarg; break;
+		case 'u': upstream = optarg; break;
+		case 'e': hop = optarg; break;
+		case 'b': buffer_bytes = strtoull(optarg, NULL, 10); break;
+		case 'E': echo(optarg); return 1;
+		default: die("usage: see the top of bench/peers/floor.c");
+		}
+	}
+	if (!listen_at || !upstream)
+		die("usage: floor -l IP:PORT -u IP:PORT [-e SOCKET]");
+	clients = calloc(1u << 17, sizeof(struct end *));
+	free_ids = calloc(1u << 17, sizeof(*free_ids));
+	buffer = must_realloc(NULL, buffer_bytes);
+	if (hop) {
+		hop_out = must_realloc(NULL, HOP_MAX);
+		hop_in = must_realloc(NULL, HOP_MAX);
+		hop_fd = peer_connect(hop);
+		if (hop_fd < 0)
+			die("%s: %s", hop, strerror(errno));
+	}
+	serve(peer_listen(listen_at));
+	return 0;
+}

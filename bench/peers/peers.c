@@ -1,0 +1,95 @@
+#include "peers.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/tcp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+union address {
+	struct sockaddr sa;
+	struct sockaddr_in in;
+	struct sockaddr_un un;
+};
+
+void die(const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	vfprintf(stderr, format, args);
+	va_end(args);
+	fputc('\n', stderr);
+	exit(1);
+}
+
+void *must_realloc(void *p, size_t n)
+{
+	p = realloc(p, n ? n : 1);
+	if (!p)
+		die("out of memory");
+	return p;
+}
+
+static socklen_t parse(const char *text, union address *a)
+{
+	const char *colon = strrchr(text, ':');
+	char ip[64];
+
+	memset(a, 0, sizeof(*a));
+	if (text[0] == '/') {
+		a->un.sun_family = AF_UNIX;
+		snprintf(a->un.sun_path, sizeof(a->un.sun_path), "%s", text);
+		return sizeof(a->un);
+	}
+	if (!colon || (size_t)(colon - text) >= sizeof(ip))
+		die("%s: no address", text);
+	memcpy(ip, text, (size_t)(colon - text));
+	ip[colon - text] = '\0';
+	a->in.sin_family = AF_INET;
+	a->in.sin_port = htons((uint16_t)atoi(colon + 1));
+	if (inet_pton(AF_INET, ip, &a->in.sin_addr) != 1)
+		die("%s: no address", text);
+	return sizeof(a->in);
+}
+
+int peer_listen(const char *address)
+{
+	union address a;
+	socklen_t len = parse(address, &a);
+	int fd = socket(a.sa.sa_family, SOCK_STREAM, 0), one = 1;
+
+	if (a.sa.sa_family == AF_UNIX)
+		unlink(address);
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	if (bind(fd, &a.sa, len) || listen(fd, 4096))
+		die("%s: %s", address, strerror(errno));
+	/* Accepted ones inherit it. */
+	if (a.sa.sa_family == AF_INET) {
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+		fcntl(fd, F_SETFL, O_NONBLOCK);
+	}
+	return fd;
+}
+
+int peer_connect(const char *address)
+{
+	union address a;
+	socklen_t len = parse(address, &a);
+	int fd = socket(a.sa.sa_family, SOCK_STREAM, 0), one = 1;
+
+	if (connect(fd, &a.sa, len)) {
+		close(fd);
+		return -1;
+	}
+	if (a.sa.sa_family == AF_INET)
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	fcntl(fd, F_SETFL, O_NONBLOCK);
+	return fd;
+}
