@@ -356,7 +356,7 @@ static void test_agents(void **state)
 	{ L "agents: { a: { socket: /x, dialect: v1, config: [1] } }\n",
 	  "f:2:49: agents.a.config: must be a map for a v1 agent\n" },
 	{ L "agents: { a: { socket: /x, dialect: v1, encoding: msgpack } }\n",
-	  "f:2:16: agents.a.encoding: this dialect is JSON only\n" },
+	  "f:2:14: agents.a.encoding: this dialect is JSON only\n" },
 	{ L "agents: { a: { socket: /x, owns_headers: [Host, 'a b', X-A, x-a] "
 	  "} }\n",
 	  "f:2:43: agents.a.owns_headers[0]: `host` cannot be owned by an "
