@@ -1,6 +1,7 @@
 /* The one door to malloc; see mem.h. */
 #include "base/mem.h"
 
+#include <malloc.h>
 #include <stdlib.h>
 
 bool (*mem_fault)(size_t bytes);
@@ -62,4 +63,9 @@ char *mem_strdup(struct slice s)
 void mem_free(void *p)
 {
 	free(p);
+}
+
+void mem_trim(void)
+{
+	malloc_trim(0);
 }

@@ -15,6 +15,8 @@ void *mem_realloc(void *p, size_t bytes) MUST_CHECK;
 /* A NUL-terminated copy. */
 char *mem_strdup(struct slice s) MUST_CHECK;
 void mem_free(void *p);
+/* Gives free pages back to the system. Costs a walk over all free memory. */
+void mem_trim(void);
 
 /*
  * Fault injection: if set, asked before every allocation; true makes it fail.

@@ -3,7 +3,6 @@
  * memory but itself; with the first byte of a request it takes the listener's
  * present settings, with the head an exchange begins.
  */
-#include "base/mem.h"
 #include "exchange/exchange.h"
 
 static void on_reap(struct task *t)
@@ -12,14 +11,13 @@ static void on_reap(struct task *t)
 	struct worker *w = c->worker;
 	struct worker_listener *l = c->listener;
 
-	mem_free(c);
+	slab_free(&w->client_slab, c);
 	l->n_clients--;
 	worker_listener_put(l);
 	worker_check_drained(w);
 }
 
-/* The connection is closed; the memory goes at the end of the turn. */
-static void client_free(struct client *c)
+void client_free(struct client *c)
 {
 	ASSERT(!c->exchange);
 	cds_list_del(&c->node);
@@ -147,34 +145,44 @@ static const struct h1_events client_h1_events = {
 	.on_close = on_close,
 };
 
-void client_accept(struct worker_listener *l, int fd,
-		   const struct net_addr *from)
+bool client_open(struct worker_listener *l, int fd,
+		 const struct net_peer *peer)
 {
 	struct worker *w = l->worker;
-	struct client *c = mem_zalloc(sizeof(*c));
-	struct net_peer peer;
+	struct client *c = l->config ? slab_alloc(&w->client_slab) : NULL;
 
 	if (!c) {
 		counter_inc(&l->metrics->refused_system);
 		sock_close(fd, true);
-		return;
+		return false;
 	}
 	c->worker = w;
 	c->listener = l;
+	c->begin_us = w->loop->now_us;
 	if (!h1_accept(&c->h1, w->loop, fd, &l->settings,
 		       &client_h1_events)) {
 		counter_inc(&l->metrics->refused_system);
-		mem_free(c);
-		return;
+		slab_free(&w->client_slab, c);
+		return false;
 	}
 	watch_for_request(c);
-	net_peer_from(from, &peer);
-	forward_peer_init(&c->peer, &peer, l->config->config);
+	forward_peer_init(&c->peer, peer, l->config->config);
 	cds_list_add_tail(&c->node, &w->clients);
 	w->n_clients++;
 	l->n_clients++;
 	counter_inc(&l->metrics->connections);
-	counter_inc(&l->metrics->connections_total);
+	park_sweep_start(w);
+	return true;
+}
+
+void client_accept(struct worker_listener *l, int fd,
+		   const struct net_addr *from)
+{
+	struct net_peer peer;
+
+	net_peer_from(from, &peer);
+	if (client_open(l, fd, &peer))
+		counter_inc(&l->metrics->connections_total);
 }
 
 void client_exchange_over(struct client *c)

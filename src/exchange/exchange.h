@@ -4,6 +4,7 @@
  * snapshot.h.
  *
  *	client.c	the client's connection; starts and ends exchanges
+ *	park.c		connections that have been quiet for a while
  *	exchange.c	one exchange: its beginning, its upstream, its end
  *	flow.c		a flow: head and body from a source to a sink, what
  *			is held back and when it may go on
@@ -61,6 +62,13 @@ struct client {
 	struct forward_peer peer;
 };
 
+/* Takes over a connection that counts in no book yet: a client of its own, or
+ * none if the system has no room (the descriptor is closed then). */
+bool client_open(struct worker_listener *l, int fd,
+		 const struct net_peer *peer);
+/* The connection is closed, or is somebody else's; the memory goes at the end
+ * of the turn. */
+void client_free(struct client *c);
 /* Takes over an accepted descriptor. */
 void client_accept(struct worker_listener *l, int fd,
 		   const struct net_addr *from);
@@ -87,6 +95,15 @@ struct worker_listener {
 	struct h1_settings settings;
 	char name[];
 };
+
+/* park.c */
+
+/* Parks, from time to time, who has been quiet; while there are clients. */
+void park_sweep_start(struct worker *w);
+/* Makes all parked connections whole again, or those of one listener: they are
+ * to be drained like others, for a request may wait in the socket. */
+void park_open_all(struct worker *w, const struct worker_listener *only);
+void park_close_all(struct worker *w);
 
 /* worker.c */
 

@@ -215,6 +215,7 @@ static void listener_unlisten(struct worker_listener *l)
 	struct client *c;
 
 	listener_stop(l);
+	park_open_all(l->worker, l);
 	cds_list_for_each_entry(c, &l->worker->clients, node)
 		if (c->listener == l)
 			h1_drain(&c->h1);
@@ -264,6 +265,8 @@ void worker_init(struct worker *w, struct loop *loop, struct shared *shared,
 	w->metrics = metrics_worker(shared->metrics, w->index);
 	w->snapshot = w->oldest = snapshot;
 	CDS_INIT_LIST_HEAD(&w->clients);
+	CDS_INIT_LIST_HEAD(&w->parked);
+	slab_init(&w->client_slab, sizeof(struct client));
 	CDS_INIT_LIST_HEAD(&w->listeners);
 	sock_random(random, sizeof(random));
 	hex16(random[0], w->id_prefix);
@@ -291,6 +294,7 @@ void worker_abort_all(struct worker *w)
 {
 	struct client *c, *next;
 
+	park_close_all(w);
 	cds_list_for_each_entry_safe(c, next, &w->clients, node)
 		client_kill(c, ENDED_SHUTDOWN, "shutdown");
 }
@@ -298,6 +302,7 @@ void worker_abort_all(struct worker *w)
 void worker_fini(struct worker *w)
 {
 	worker_abort_all(w);
+	deadline_stop(&w->park_sweep);
 	close_listeners(w, 0);
 	task_cancel(&w->drained);
 	task_cancel(&w->access_flush);
@@ -352,6 +357,7 @@ void worker_drain(struct worker *w)
 		return;
 	w->draining = w->ending = true;
 	close_listeners(w, 0);
+	park_open_all(w, NULL);
 	cds_list_for_each_entry_safe(c, next, &w->clients, node)
 		h1_drain(&c->h1);
 	worker_check_drained(w);

@@ -6,6 +6,7 @@
 #ifndef EXCHANGE_WORKER_H
 #define EXCHANGE_WORKER_H
 
+#include "base/slab.h"
 #include "exchange/snapshot.h"
 #include "report/access.h"
 
@@ -35,6 +36,10 @@ struct worker {
 	uint64_t go_id;
 	uint64_t held_lease;		/* bytes taken from shared, unused */
 	struct cds_list_head clients;	/* struct client */
+	struct cds_list_head parked;	/* struct parked: quiet clients */
+	struct deadline park_sweep;
+	struct slab client_slab;
+	unsigned n_parked_since_trim;
 	struct cds_list_head listeners;	/* struct worker_listener */
 	unsigned n_clients, n_exchanges;
 	bool draining;

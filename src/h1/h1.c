@@ -143,6 +143,23 @@ void h1_close(struct h1_conn *conn, bool hard)
 		stream_close(&conn->stream, hard);
 }
 
+bool h1_quiet(const struct h1_conn *conn)
+{
+	return conn->role == H1_SERVER && conn->state == H1_IDLE &&
+	       !conn->got_bytes && !list_linked(&conn->task.node) &&
+	       stream_quiet(&conn->stream);
+}
+
+int h1_take_fd(struct h1_conn *conn)
+{
+	int fd;
+
+	ASSERT(h1_quiet(conn));
+	fd = stream_take_fd(&conn->stream);
+	h1_close(conn, false);
+	return fd;
+}
+
 void h1_closed(struct h1_conn *conn, enum message_fault why)
 {
 	h1_close(conn, false);

@@ -640,12 +640,11 @@ void stream_set_events(struct stream *s, const struct stream_events *events)
 	s->events = events;
 }
 
-void stream_close(struct stream *s, bool hard)
+/* Everything but the descriptor goes. */
+static int stream_end(struct stream *s)
 {
 	int fd = s->watch.fd;
 
-	if (s->state == STREAM_CLOSED)
-		return;
 	s->state = STREAM_CLOSED;
 	watch_stop(&s->watch);
 	deadline_stop(&s->check);
@@ -656,5 +655,25 @@ void stream_close(struct stream *s, bool hard)
 	s->owed_connect = s->owed_read = s->owed_room = false;
 	s->owed_write_error = s->readable = s->writable = false;
 	s->watch.fd = -1;
-	sock_close(fd, hard);
+	return fd;
+}
+
+void stream_close(struct stream *s, bool hard)
+{
+	if (s->state != STREAM_CLOSED)
+		sock_close(stream_end(s), hard);
+}
+
+bool stream_quiet(const struct stream *s)
+{
+	return s->state == STREAM_OPEN && s->read_end == STREAM_READING &&
+	       !s->in && !s->hup && outq_empty(&s->out) && !s->shut &&
+	       !s->write_failed && !s->owed_read && !s->owed_room &&
+	       !list_linked(&s->ready.node) && !list_linked(&s->flush.node);
+}
+
+int stream_take_fd(struct stream *s)
+{
+	ASSERT(stream_quiet(s));
+	return stream_end(s);
 }

@@ -159,6 +159,11 @@ void stream_flush_later(struct stream *s);
 void stream_flush_now(struct stream *s);
 /* Half-close, once all that is queued has been sent. */
 void stream_shutdown(struct stream *s);
+/* Nothing is buffered either way, nothing is due: all that there is, is the
+ * descriptor. */
+bool stream_quiet(const struct stream *s);
+/* Gives the descriptor of a quiet stream away; the stream is closed then. */
+int stream_take_fd(struct stream *s) MUST_CHECK;
 /* Closes at once, drops what is queued. hard: RST. No callback after it. The
  * memory is the caller's and may go at the end of the turn. */
 void stream_close(struct stream *s, bool hard);

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 
 from agent import allow, block
 from lib import ROOT, Raw, check, eq, fetch, wait_for
@@ -204,6 +205,27 @@ def test_own_log(env):
     for event in ("start", "ready", "reload", "drain", "stop"):
         check(re.search(r"event=%s\b" % event, log) or
               re.search(r" %s\b" % event, log), "no %s in the log" % event)
+
+
+def test_quiet_connections(env):
+    """Quiet clients are parked, and are whole again with the first byte."""
+    d = env.proxy(env.origin().port, listener={"timeouts": {"idle": "4s"}})
+    talks, leaves, stays = [Raw(d.port) for _ in range(3)]
+    for c in (talks, leaves, stays):
+        c.request()
+        eq(c.response().status, 200)
+    # What a sweep does cannot be seen from outside but by time passing.
+    time.sleep(2.2)
+    eq(d.metric("connections", listener="main"), 3)
+    talks.send(b"G")
+    time.sleep(0.05)
+    talks.send(b"ET /again HTTP/1.1\r\nHost: a\r\n\r\n")
+    r = talks.response()
+    eq((r.status, r.body), (200, b"GET /again\n"))
+    leaves.close()
+    d.wait_metric(2, "connections", listener="main")
+    eq(stays.sock.recv(1), b"", "the idle time-out is kept")
+    eq(d.metric("connections_total", listener="main"), 3)
 
 
 def test_idle_connections(env):

@@ -1,0 +1,136 @@
+/*
+ * Parking: a client that has been quiet for a while is worth less memory than
+ * one that talks. Its connection is reduced to a watch on the descriptor, and
+ * made whole again with the first byte. What is parked counts as a connection
+ * like any other and has the same idle time-out.
+ */
+#include "base/mem.h"
+#include "exchange/exchange.h"
+
+#define PARK_AFTER_US	1000000u
+#define PARK_SWEEP_US	500000u
+/* So many parked since the last trim are worth giving pages back for. */
+#define PARK_TRIM	512u
+
+struct parked {
+	struct cds_list_head node;	/* in worker->parked, oldest first */
+	struct watch watch;
+	struct deadline idle;
+	struct worker_listener *listener;
+	struct task reap;
+	struct net_peer peer;
+};
+
+static void on_reap(struct task *t)
+{
+	struct parked *p = container_of(t, struct parked, reap);
+	struct worker_listener *l = p->listener;
+	struct worker *w = l->worker;
+
+	mem_free(p);
+	l->n_clients--;
+	worker_listener_put(l);
+	worker_check_drained(w);
+}
+
+/* Out of the books; the descriptor is the caller's. */
+static int take_out(struct parked *p)
+{
+	struct worker_listener *l = p->listener;
+	int fd = p->watch.fd;
+
+	watch_stop(&p->watch);
+	deadline_stop(&p->idle);
+	cds_list_del(&p->node);
+	l->worker->n_clients--;
+	counter_dec(&l->metrics->connections);
+	loop_defer_reap(l->worker->loop, &p->reap, on_reap);
+	return fd;
+}
+
+static void on_idle(struct deadline *d)
+{
+	struct parked *p = container_of(d, struct parked, idle);
+
+	sock_close(take_out(p), false);
+}
+
+/* It talks, or hangs up: the connection itself is to see what it is. */
+static void on_watch(struct watch *watch, unsigned what)
+{
+	struct parked *p = container_of(watch, struct parked, watch);
+	int fd = take_out(p);
+
+	client_open(p->listener, fd, &p->peer);
+}
+
+static bool park(struct client *c)
+{
+	struct worker_listener *l = c->listener;
+	struct loop *loop = l->worker->loop;
+	struct parked *p = mem_zalloc(sizeof(*p));
+	int fd;
+
+	if (!p)
+		return false;
+	p->listener = l;
+	p->peer = c->peer.peer;
+	fd = h1_take_fd(&c->h1);
+	if (!watch_start_quiet(loop, &p->watch, fd, on_watch)) {
+		sock_close(fd, false);
+		mem_free(p);
+		client_free(c);
+		return false;
+	}
+	deadline_start(loop, &p->idle, l->settings.idle_us, on_idle);
+	cds_list_add_tail(&p->node, &l->worker->parked);
+	l->worker->n_clients++;
+	l->n_clients++;
+	counter_inc(&l->metrics->connections);
+	client_free(c);
+	return true;
+}
+
+static void on_sweep(struct deadline *d)
+{
+	struct worker *w = container_of(d, struct worker, park_sweep);
+	struct client *c, *next;
+
+	cds_list_for_each_entry_safe(c, next, &w->clients, node) {
+		if (c->exchange || w->loop->now_us - c->begin_us <
+				   PARK_AFTER_US || !h1_quiet(&c->h1))
+			continue;
+		if (park(c))
+			w->n_parked_since_trim++;
+	}
+	if (w->n_parked_since_trim >= PARK_TRIM) {
+		w->n_parked_since_trim = 0;
+		mem_trim();
+	}
+	if (!cds_list_empty(&w->clients))
+		park_sweep_start(w);
+}
+
+void park_sweep_start(struct worker *w)
+{
+	if (!deadline_running(&w->park_sweep))
+		deadline_start(w->loop, &w->park_sweep, PARK_SWEEP_US,
+			       on_sweep);
+}
+
+void park_open_all(struct worker *w, const struct worker_listener *only)
+{
+	struct parked *p, *next;
+
+	cds_list_for_each_entry_safe(p, next, &w->parked, node)
+		if (!only || p->listener == only)
+			on_watch(&p->watch, 0);
+}
+
+void park_close_all(struct worker *w)
+{
+	struct parked *p, *next;
+
+	cds_list_for_each_entry_safe(p, next, &w->parked, node)
+		sock_close(take_out(p), false);
+}
