@@ -345,6 +345,9 @@ class Agent:
 
     def stop(self):
         self.stopped = True
+        # Wakes the thread first: it would accept for the next socket that
+        # gets the same descriptor.
+        self.sock.shutdown(socket.SHUT_RDWR)
         self.sock.close()
         for link in list(self.links):
             try:

@@ -275,7 +275,8 @@ class Origin:
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.sock.bind(("127.0.0.1", port))
         self.sock.listen(512)
-        threading.Thread(target=self.accept, daemon=True).start()
+        self.acceptor = threading.Thread(target=self.accept, daemon=True)
+        self.acceptor.start()
 
     @staticmethod
     def echo(x):
@@ -321,6 +322,10 @@ class Origin:
             return self.seen[n - 1]
 
     def stop(self):
+        """Wakes the thread first: it would accept for the next origin that
+        gets the same descriptor."""
+        self.sock.shutdown(socket.SHUT_RDWR)
+        self.acceptor.join(LIMIT)
         self.sock.close()
 
 
