@@ -69,11 +69,17 @@ class Process:
 
     def stop(self):
         if self.alive():
-            self.process.terminate()
+            # Under a tracer the traced one is told, and both end.
+            for pid in reversed(self.tree()):
+                try:
+                    os.kill(pid, signal.SIGTERM)
+                except OSError:
+                    pass
             try:
-                self.process.wait(3)
+                self.process.wait(20)
             except subprocess.TimeoutExpired:
-                self.process.kill()
+                for pid in self.tree():
+                    os.kill(pid, signal.SIGKILL)
                 self.process.wait()
         self.process.stdout.close()
 

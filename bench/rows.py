@@ -3,6 +3,7 @@ that cannot be had says why and is left out."""
 import os
 import resource
 import shutil
+import socket
 import time
 
 from process import LOAD_CPU, PROXY_CPU, Process, wait_listening
@@ -41,7 +42,7 @@ class World:
 
     def __init__(self, directory):
         self.dir = directory
-        self.next_port = 18000
+        self.next_port = 18000 + os.getpid() % 100 * 100
         self.processes = []
         self.origin_port = self.port()
         self.start([tool("tests/load/origin"), "-l",
@@ -53,8 +54,15 @@ class World:
         return f"127.0.0.1:{self.origin_port}"
 
     def port(self):
-        self.next_port += 1
-        return self.next_port
+        """One that nobody has; below those that connections get."""
+        while True:
+            self.next_port += 1
+            with socket.socket() as s:
+                try:
+                    s.bind(("127.0.0.1", self.next_port))
+                    return self.next_port
+                except OSError:
+                    continue
 
     def path(self, name):
         return os.path.join(self.dir, name)
@@ -278,7 +286,7 @@ def ours_with(world, name, agents, routes, counting=(), log="off"):
 
 def wait_ready(admin):
     import urllib.request
-    end = time.monotonic() + 5
+    end = time.monotonic() + 30
     while time.monotonic() < end:
         try:
             url = f"http://127.0.0.1:{admin}/readyz"
