@@ -5,6 +5,8 @@
  *	   ^------------- good trials in a row ------------+ |
  *			   OPEN <---- a bad trial ----------+
  *
+ * A sign of life of the agent ends OPEN early.
+ *
  * HALF_OPEN lets one request head through at a time, the trial. It is a lease:
  * it is given back when its call ends, however that comes, and it ends by
  * itself if it should not be. A call that is withdrawn says nothing of the
@@ -18,6 +20,7 @@
 
 /* One process that dies takes all its links along: that is one failure. */
 #define CLOSED_TOGETHER_US	100000
+#define DEAF_FIRST_US		1000000
 
 enum { FAILURES_MASK = 0xffff, STATE_SHIFT = 16 };
 
@@ -43,6 +46,21 @@ static void breaker_store(struct agent *a, enum breaker_state state,
 		agent_gate_set(a, GATE_BREAKER);
 }
 
+/* Under the lock. A trial that a sign of life brought about and that went
+ * wrong makes us deaf for a while, each time for longer. */
+static void breaker_grow_deaf(struct agent_local *l, enum breaker_state was)
+{
+	struct agent_breaker *b = &l->agent->breaker;
+	uint64_t longest = l->agent->tuning.breaker_open_us;
+
+	if (was == BREAKER_CLOSED)
+		b->deaf_us = 0;
+	else
+		b->deaf_us = b->deaf_us ? min_u64(2 * b->deaf_us, longest) :
+					  DEAF_FIRST_US;
+	b->deaf_until_us = l->loop->now_us + b->deaf_us;
+}
+
 /* Under the lock. why: for the log. */
 static void breaker_set_state(struct agent_local *l, enum breaker_state next,
 			      const char *why)
@@ -54,10 +72,12 @@ static void breaker_set_state(struct agent_local *l, enum breaker_state next,
 	breaker_store(a, next, 0);
 	a->breaker.good = 0;
 	__atomic_store_n(&a->breaker.lease_until_us, 0, __ATOMIC_RELAXED);
-	if (next == BREAKER_OPEN)
+	if (next == BREAKER_OPEN) {
 		__atomic_store_n(&a->breaker.open_until_us,
 				 l->loop->now_us + a->tuning.breaker_open_us,
 				 __ATOMIC_RELAXED);
+		breaker_grow_deaf(l, was);
+	}
 	if (shut != (was == BREAKER_CLOSED)) {
 		/* A gauge over all workers: each takes back what it put in,
 		 * see breaker_local_close(). */
@@ -188,6 +208,17 @@ void breaker_note_slow(struct agent_local *l, bool trial, enum breaker_end end,
 		break;		/* of an event from before */
 	}
 	pthread_mutex_unlock(&a->breaker.lock);
+}
+
+void breaker_sign_of_life_slow(struct agent_local *l)
+{
+	struct agent_breaker *b = &l->agent->breaker;
+
+	pthread_mutex_lock(&b->lock);
+	if (breaker_state(l->agent) == BREAKER_OPEN &&
+	    l->loop->now_us >= b->deaf_until_us)
+		breaker_set_state(l, BREAKER_HALF_OPEN, "");
+	pthread_mutex_unlock(&b->lock);
 }
 
 unsigned breaker_failures(const struct agent *a)

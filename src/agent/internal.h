@@ -293,6 +293,9 @@ struct agent_breaker {
 	/* Under lock. */
 	pthread_mutex_t lock;
 	unsigned good;			/* trials in a row */
+	/* No sign of life counts before, and how much longer after the next
+	 * bad trial; see breaker_sign_of_life(). */
+	uint64_t deaf_until_us, deaf_us;
 };
 
 struct agent {
@@ -355,6 +358,20 @@ void breaker_failed(struct agent_local *l, struct agent_call *call,
 void breaker_note_slow(struct agent_local *l, bool trial, enum breaker_end end,
 		       const char *why);
 /* The worker closes its part: takes back what it put into the gauge. */
+/*
+ * The agent does something although the breaker is open: a link of it came up,
+ * or it answered, late, the last of what it had. An agent that is back need not
+ * wait for open_us to be over: the next request is the trial. One that always
+ * answers late is believed less and less often.
+ */
+void breaker_sign_of_life_slow(struct agent_local *l);
+
+static inline void breaker_sign_of_life(struct agent_local *l)
+{
+	if (UNLIKELY(breaker_state(l->agent) == BREAKER_OPEN))
+		breaker_sign_of_life_slow(l);
+}
+
 void breaker_local_close(struct agent_local *l);
 
 /* A decision came in. */

@@ -66,6 +66,7 @@ static void instance_gained(struct link *link)
 	__atomic_store_n(&inst->encoding,
 			 link->format.encoding == WIRE_MSGPACK ? 2 : 1,
 			 __ATOMIC_RELAXED);
+	breaker_sign_of_life(link->local);
 	if (__atomic_add_fetch(&inst->links_up, 1, __ATOMIC_RELAXED) != 1)
 		return;
 	if (__atomic_exchange_n(&inst->state, INSTANCE_UP,

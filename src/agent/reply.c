@@ -203,6 +203,8 @@ static bool link_on_reply(struct link *link, struct slice payload)
 		reply_deliver(link, &e, &d, fault);
 	} else if ((e.flags & ENTRY_TOMB) && e.type != EVENT_COMPLETE) {
 		counter_inc(&link->local->metrics->late_replies);
+		if (!fifo_head(&link->fifo))
+			breaker_sign_of_life(link->local);
 	}
 	if (link->scratch.chunks)
 		arena_reset(&link->scratch);

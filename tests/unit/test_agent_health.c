@@ -134,6 +134,28 @@ static void test_half_open(void **state)
 	end_and_answer(w, &b);
 }
 
+/* An agent that is back says so by what it still owed. One that is always late
+ * is believed once, and then not for a while. */
+static void test_sign_of_life(void **state)
+{
+	struct world *w = *state;
+
+	start_breaker(w, 30000 * MS);
+	for (int i = 0; i < 5; i++)
+		assert_int_equal(one(w, NULL), CAUSE_TIMEOUT);
+	assert_int_equal(breaker_state(w->agent), BREAKER_HALF_OPEN);
+	assert_int_equal(one(w, ALLOW), CAUSE_NONE);
+	assert_int_equal(one(w, ALLOW), CAUSE_NONE);
+	assert_int_equal(breaker_state(w->agent), BREAKER_CLOSED);
+	for (int i = 0; i < 5; i++)
+		assert_int_equal(one(w, NULL), CAUSE_TIMEOUT);
+	assert_int_equal(breaker_state(w->agent), BREAKER_HALF_OPEN);
+	assert_int_equal(one(w, NULL), CAUSE_TIMEOUT);
+	assert_int_equal(breaker_state(w->agent), BREAKER_OPEN);
+	assert_int_equal(one(w, ALLOW), CAUSE_UNAVAILABLE);
+	w->agent->tuning.breaker_open_us = 1;
+}
+
 static void test_bad_trial(void **state)
 {
 	struct world *w = *state;
@@ -439,6 +461,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_five_failures_open),
 		T(test_half_open),
+		T(test_sign_of_life),
 		T(test_bad_trial),
 		T(test_trial_withdrawn),
 		T(test_trial_forgotten),
