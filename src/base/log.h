@@ -1,6 +1,8 @@
 /*
- * The daemon's own log: one line per event on standard error,
+ * The daemon's own log: one line per event on standard error or in a file,
  *	time level event key=value ...
+ * On standard error before it, where that is the journal: "<PRIORITY>". A line
+ * that cannot be written at once is lost and counted: no thread waits for it.
  * Values with blanks or quotes are quoted and escaped by the caller's format;
  * log_event() makes any control byte harmless. Any thread.
  */
@@ -13,7 +15,15 @@ enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 
 void log_set_level(enum log_level level);
 enum log_level log_level(void);
-/* Where lines go; standard error unless told. Not while threads run. */
+/* Looks what standard error is ($JOURNAL_STREAM, a pipe, ...). Before threads
+ * run; without it lines are simply written. */
+void log_init(void);
+/* Lines go to "stderr" or a file (created 0640, appended) from now on; the same
+ * file again is opened anew. One thread. False: nothing has changed (errno). */
+bool log_open(const char *path) MUST_CHECK;
+/* Lines that could not be written, whole or in part. */
+uint64_t log_lost(void);
+/* Where standard error's lines go, for tests. Not while threads run. */
 void log_set_fd(int fd);
 
 /*

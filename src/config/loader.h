@@ -73,8 +73,10 @@ struct loader_texts loader_texts(struct loader *l, const struct node *value,
 
 /* ---- read.c, routes.c: readers of single rows -------------------------- */
 
-config_read_fn read_json, read_workers, read_log_path, read_address, read_networks,
-	read_name, read_sockets, read_policy, read_timeout, read_owned,
+config_read_fn read_own_log_path;
+config_read_fn read_json, read_workers, read_log_path, read_address,
+	read_networks, read_name, read_sockets, read_policy, read_timeout,
+	read_owned,
 	read_deny_status, read_servers,
 	read_listeners, read_upstreams, read_agents, read_routes,
 	read_host, read_path, read_methods, read_upgrade, read_route_agents,

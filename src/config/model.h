@@ -200,6 +200,7 @@ struct config {
 	uint64_t memory_held_bytes;
 	struct config_address admin;
 	enum log_level log_level;
+	const char *log_path;		/* "stderr" or a file */
 	const char *access_path;	/* "stderr", "off" or a file */
 	enum config_access_format access_format;
 	struct config_listener *listeners;

@@ -58,6 +58,19 @@ void read_log_path(struct loader *l, const struct config_row *row,
 	*path = loader_keep(l, text);
 }
 
+void read_own_log_path(struct loader *l, const struct config_row *row,
+		       const struct node *value, void *object)
+{
+	const char *text = loader_text(l, value);
+	const char **path = field(row, object);
+
+	if (!text)
+		return;
+	if (text[0] != '/' && strcmp(text, "stderr") != 0)
+		loader_fault(l, value, "must be stderr or an absolute path");
+	*path = loader_keep(l, text);
+}
+
 void read_address(struct loader *l, const struct config_row *row,
 		  const struct node *value, void *object)
 {

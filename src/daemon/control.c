@@ -41,19 +41,28 @@ static void fill_view(void *arg, struct admin_view *v)
 			.reloads_ok = c->reloads_ok,
 			.reloads_refused = c->reloads_refused,
 			.config_snapshots_live = c->snapshots_live,
+			.log_lost = log_lost(),
 		},
 	};
 }
 
 /* ---- signals ------------------------------------------------------------ */
 
+static void log_reopened(bool ok, const char *path)
+{
+	if (ok)
+		log_info("reopen", "path=%s", path);
+	else
+		log_error("reopen", "path=%s error=\"%s\"", path,
+			  strerror(errno));
+}
+
 static void reopen_logs(struct control *c)
 {
-	if (access_log_reopen(c->shared.access))
-		log_info("reopen", "path=%s", c->current->config->access_path);
-	else
-		log_error("reopen", "path=%s error=\"%s\"",
-			  c->current->config->access_path, strerror(errno));
+	const struct config *config = c->current->config;
+
+	log_reopened(log_open(config->log_path), config->log_path);
+	log_reopened(access_log_reopen(c->shared.access), config->access_path);
 }
 
 static void on_signal(struct control *c, int signal)
@@ -315,6 +324,13 @@ int control_run(struct config *config, const char *file, char **argv)
 	};
 
 	log_set_level(config->log_level);
+	log_init();
+	if (!log_open(config->log_path)) {
+		log_error("log", "path=%s error=\"%s\"", config->log_path,
+			  strerror(errno));
+		config_free(config);
+		return EXIT_RUN_TIME;
+	}
 	log_info("start", "version=%s pid=%d workers=%u config=\"%s\"", VERSION,
 		 (int)getpid(), config->workers, file);
 	raise_limits();

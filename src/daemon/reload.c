@@ -146,18 +146,39 @@ static bool make_order(struct control *c, struct snapshot *s,
 
 /* ---- taking a config up ------------------------------------------------- */
 
-static bool change_access(struct control *c, const struct config *to)
+static bool open_log(const char *path)
+{
+	if (log_open(path))
+		return true;
+	log_error("log", "path=%s error=\"%s\"", path, strerror(errno));
+	return false;
+}
+
+static bool open_access(struct control *c, const struct config *config)
+{
+	if (access_log_change(c->shared.access, config->access_path,
+			      config->access_format))
+		return true;
+	log_error("access_log", "path=%s error=\"%s\"", config->access_path,
+		  strerror(errno));
+	return false;
+}
+
+/* On failure all is as it was. */
+static bool change_logs(struct control *c, const struct config *to)
 {
 	const struct config *from = c->current ? c->current->config : NULL;
 
-	if (!from || (strcmp(from->access_path, to->access_path) == 0 &&
-		      from->access_format == to->access_format))
+	if (!from)
 		return true;
-	if (access_log_change(c->shared.access, to->access_path,
-			      to->access_format))
+	if (strcmp(from->log_path, to->log_path) != 0 &&
+	    !open_log(to->log_path))
+		return false;
+	if ((strcmp(from->access_path, to->access_path) == 0 &&
+	     from->access_format == to->access_format) || open_access(c, to))
 		return true;
-	log_error("access_log", "path=%s error=\"%s\"", to->access_path,
-		  strerror(errno));
+	if (strcmp(from->log_path, to->log_path) != 0)
+		(void)open_log(from->log_path);
 	return false;
 }
 
@@ -167,13 +188,12 @@ static bool publish_agents(struct control *c, struct snapshot *s)
 	if (snapshot_publish_agents(s, c->agents))
 		return true;
 	log_error("agents", "error=\"no memory\"");
-	if (c->current && !snapshot_publish_agents(c->current, c->agents))
+	if (!c->current)
+		return false;
+	if (!snapshot_publish_agents(c->current, c->agents))
 		log_error("agents", "error=\"no memory to go back\"");
-	if (c->current &&
-	    !access_log_change(c->shared.access,
-			       c->current->config->access_path,
-			       c->current->config->access_format))
-		log_error("access_log", "error=\"%s\"", strerror(errno));
+	(void)open_access(c, c->current->config);
+	(void)open_log(c->current->config->log_path);
 	return false;
 }
 
@@ -191,7 +211,7 @@ bool reload_adopt(struct control *c, struct config *config)
 		log_error("config", "error=\"no memory\"");
 		goto fail;
 	}
-	if (!change_access(c, config) || !publish_agents(c, s))
+	if (!change_logs(c, config) || !publish_agents(c, s))
 		goto fail;
 	switch_order_fini(&c->reload.order);
 	c->reload.order = order;

@@ -151,6 +151,7 @@ struct metrics_process {
 	uint64_t config_generation;
 	uint64_t reloads_ok, reloads_refused;
 	uint64_t config_snapshots_live;
+	uint64_t log_lost;
 };
 
 /* All metrics of interface.md in Prometheus' text format. */

@@ -367,7 +367,8 @@ static void print_process(struct metrics *m, const struct metrics_process *p,
 	       at_least_0(sum_worker(m, AT(worker_metrics, held_bytes))));
 }
 
-static void print_workers(struct metrics *m, FILE *out)
+static void print_workers(struct metrics *m, const struct metrics_process *p,
+			  FILE *out)
 {
 	single(out, "exchanges_in_flight", "gauge", "Exchanges under way.",
 	       at_least_0(sum_worker(m, AT(worker_metrics,
@@ -395,6 +396,8 @@ static void print_workers(struct metrics *m, FILE *out)
 	histogram_series(out, "loop_lag_seconds", NULL, m->workers,
 			 m->worker_stride, m->n_workers,
 			 AT(worker_metrics, loop_lag_us));
+	single(out, "log_lost_total", "counter",
+	       "Lines of the own log that could not be written.", p->log_lost);
 	single(out, "access_log_lost_total", "counter",
 	       "Lines of the access log that could not be written.",
 	       sum_worker(m, AT(worker_metrics, access_lost)));
@@ -407,7 +410,7 @@ void metrics_print(struct metrics *m, const struct metrics_process *p,
 	print_process(m, p, out);
 	print_families(m, out, listener_families,
 		       ARRAY_LEN(listener_families));
-	print_workers(m, out);
+	print_workers(m, p, out);
 	print_families(m, out, traffic_families, ARRAY_LEN(traffic_families));
 	print_families(m, out, agent_families, ARRAY_LEN(agent_families));
 	print_agent_events(m, out);

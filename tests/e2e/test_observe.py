@@ -197,6 +197,100 @@ def test_reopen_logs(env):
     d.access(1)
 
 
+def test_own_log_file(env):
+    """log.path and log.level change by reload; USR1 opens the file anew."""
+    d = env.proxy(env.origin().port)
+    path = env.path("own.log")
+
+    def lines(p=path):
+        return open(p).read().splitlines() if os.path.exists(p) else []
+
+    d.config["log"].update(path=path, level="debug")
+    d.reload()
+    wait_for(lambda: any("event=reload" in x for x in lines()), "the line")
+    d.proc.send_signal(signal.SIGHUP)
+    wait_for(lambda: "generation=3" in "".join(lines()), "the next")
+    os.rename(path, path + ".1")
+    d.proc.send_signal(signal.SIGUSR1)
+    wait_for(lambda: any(" reopen " in x for x in lines()), "a new file")
+    check("generation=3" not in "".join(lines()))
+    d.config["log"].update(path=env.path("none/own.log"))
+    d.write()
+    d.proc.send_signal(signal.SIGHUP)
+    d.wait_metric(1, "config_reloads_total", result="refused")
+    check("own.log error=" in "".join(lines()))
+    d.config["log"].update(path="stderr", level="error")
+    d.reload()
+    quiet = d.own_log()
+    d.config["log"].update(level="info")
+    d.reload()
+    wait_for(lambda: "generation=5" in d.own_log(), "back on stderr")
+    check("generation=4" not in quiet)
+
+
+def test_log_disk_full(env):
+    """/dev/full: lines are lost and counted, requests are not."""
+    c = env.config(env.origin().port)
+    c["log"].update(path="/dev/full", access={"path": "/dev/full",
+                                              "format": "json"})
+    d = env.start(c)
+    for _ in range(20):
+        eq(fetch(d.port).status, 200)
+    d.wait_metric(20, "access_log_lost_total")
+    check(d.metric("log_lost_total") >= 2)
+
+
+def test_log_journal_priorities(env):
+    """Where stderr is what JOURNAL_STREAM names, lines carry priorities."""
+    c = env.config(env.origin().port)
+    d = env.start(c)
+    check("<6>" not in d.own_log())
+    d.stop()
+    log = open(env.path("journal"), "wb")
+    st = os.fstat(log.fileno())
+    c["listeners"][0]["address"] = "127.0.0.1:%d" % env.port()
+    p = env.spawn([env.binary("agentproxyd"), "-c", d.file], stderr=log,
+                  env=dict(os.environ, JOURNAL_STREAM="%d:%d"
+                           % (st.st_dev, st.st_ino)))
+    d.write()
+    wait_for(lambda: b" ready " in open(log.name, "rb").read(), "the line")
+    text = open(log.name).read()
+    check(all(x.startswith("<6>20") for x in text.splitlines()), text)
+    p.terminate()
+    eq(p.wait(15), 0)
+
+
+def test_log_slow_reader(env):
+    """A pipe that nobody reads stalls nobody."""
+    r, w = os.pipe()
+    c = env.config(env.origin().port)
+    c["log"].update(level="debug", access={"path": "off", "format": "json"})
+    d = env.start(c)
+    d.stop()
+    p = env.spawn([env.binary("agentproxyd"), "-c", d.file], stderr=w)
+    wait_for(d_ready(d), "ready")
+    for i in range(1200):
+        p.send_signal(signal.SIGUSR1)
+        if i % 20 == 0:
+            eq(fetch(d.port).status, 200)
+    wait_for(lambda: d.metric("log_lost_total") > 0 or
+             p.send_signal(signal.SIGUSR1), "lost lines")
+    eq(fetch(d.port).status, 200)
+    os.close(w)
+    p.terminate()
+    eq(p.wait(15), 0)
+    os.close(r)
+
+
+def d_ready(d):
+    def ready():
+        try:
+            return d.admin("/readyz").status == 200
+        except OSError:
+            return False
+    return ready
+
+
 def test_own_log(env):
     d = env.proxy(env.origin().port)
     d.reload()
