@@ -26,6 +26,7 @@ struct config_network {
 struct config_listener {
 	const char *name;
 	struct config_address address;
+	unsigned mode;			/* of a Unix socket's file */
 	struct config_network *trusted_proxies;
 	unsigned n_trusted_proxies;
 	unsigned max_connections;

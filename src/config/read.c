@@ -138,6 +138,24 @@ struct loader_texts loader_texts(struct loader *l, const struct node *value,
 
 /* ---- listeners ---------------------------------------------------------- */
 
+void read_mode(struct loader *l, const struct config_row *row,
+	       const struct node *value, void *object)
+{
+	struct config_listener *lis = object;
+	const char *text = loader_text(l, value);
+	unsigned mode = 0;
+
+	if (!text)
+		return;
+	for (const char *s = text; *s; s++)
+		mode = *s >= '0' && *s <= '7' && mode < 01000
+			? mode * 8 + (unsigned)(*s - '0') : 01000;
+	if (!*text || mode >= 01000)
+		loader_fault(l, value, "must be 0 to 0777");
+	else
+		lis->mode = mode;
+}
+
 void read_networks(struct loader *l, const struct config_row *row,
 		   const struct node *value, void *object)
 {
@@ -185,6 +203,10 @@ static void check_listener(struct loader *l, const struct node *map,
 			loader_fault_at(l, node_get(map, "address"), "address",
 					"another listener has this address");
 	}
+	if (node_get(map, "mode") && lis->address.text &&
+	    lis->address.addr.sa.sa_family != AF_UNIX)
+		loader_fault_at(l, node_get(map, "mode"), "mode",
+				"has no effect: the address is no Unix socket");
 }
 
 static void check_limits(struct loader *l, const struct node *map,

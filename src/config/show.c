@@ -138,6 +138,15 @@ json_t *show_texts(const struct config_row *row, const void *object)
 	return list;
 }
 
+json_t *show_mode(const struct config_row *row, const void *object)
+{
+	const struct config_listener *lis = object;
+
+	if (lis->address.addr.sa.sa_family != AF_UNIX)
+		return NULL;
+	return json_sprintf("%04o", lis->mode);
+}
+
 json_t *show_networks(const struct config_row *row, const void *object)
 {
 	const struct config_listener *lis = object;

@@ -48,8 +48,11 @@ void sockets_unlink(const struct net_addr *a)
 
 static int listen_on(const struct net_addr *a, mode_t mode)
 {
+	/* Not even for a moment open to more than mode says. */
+	mode_t mask = umask(0777 & ~mode);
 	int fd = sock_listen(a, BACKLOG);
 
+	umask(mask);
 	if (fd >= 0 && is_unix(a) && chmod(a->un.sun_path, mode) < 0) {
 		int err = -errno;
 
@@ -159,6 +162,7 @@ static struct bound *bound_new(struct sockets *s,
 	if (!b)
 		return NULL;
 	b->addr = l->address.addr;
+	b->mode = l->mode;
 	b->fresh = true;
 	b->n = n;
 	for (unsigned i = 0; i < n; i++)
@@ -181,7 +185,19 @@ static unsigned take_inherited(struct sockets *s, struct bound *b,
 		ASSERT(b->fd[i] >= 0);
 	}
 	b->shared = in->ready_fd >= 0;
+	b->mode = 0;	/* not known: it is set anew */
 	return n;
+}
+
+/* A file that systemd made is as systemd was told. */
+static void keep_mode(struct bound *b, const struct config_listener *l)
+{
+	if (b->kept || !is_unix(&b->addr) || b->mode == l->mode)
+		return;
+	b->mode = l->mode;
+	if (chmod(b->addr.un.sun_path, b->mode) < 0)
+		log_error("mode", "listener=%s address=%s error=\"%s\"",
+			  l->name, l->address.text, strerror(errno));
 }
 
 /* 0 or -errno. */
@@ -191,8 +207,7 @@ static int bind_slots(struct sockets *s, struct bound *b, unsigned from)
 		0 : probe(&b->addr);
 
 	for (unsigned i = from; i < b->n && err == 0; i++) {
-		/* Who may connect is for the directory to say. */
-		b->fd[i] = listen_on(&b->addr, 0666);
+		b->fd[i] = listen_on(&b->addr, b->mode);
 		if (b->fd[i] < 0)
 			err = b->fd[i];
 	}
@@ -214,6 +229,7 @@ static int bind_one(struct sockets *s, const struct config_listener *l)
 	/* Those that nothing can be bound beside are shared. */
 	if (n && (b->kept || is_unix(&b->addr) || !has_reuseport(b->fd[0]))) {
 		b->n = n;
+		keep_mode(b, l);
 		return 0;
 	}
 	err = bind_slots(s, b, n);
@@ -273,6 +289,13 @@ void sockets_keep(struct sockets *s, const struct config *config)
 		b->fresh = false;
 		if (!config_names(config, b))
 			bound_close(b);
+	}
+	for (unsigned i = 0; i < config->n_listeners; i++) {
+		const struct config_listener *l = &config->listeners[i];
+		struct bound *own = sockets_find(s, &l->address.addr);
+
+		if (own)
+			keep_mode(own, l);
 	}
 }
 

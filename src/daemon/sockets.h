@@ -16,6 +16,7 @@
 struct bound {
 	struct cds_list_head node;	/* in sockets.bound */
 	struct net_addr addr;
+	unsigned mode;			/* of a Unix socket's file */
 	bool fresh;			/* bound by the reload under way */
 	/* Another process holds them, too: what waits there is served. */
 	bool kept;			/* systemd, for good */

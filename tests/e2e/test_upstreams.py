@@ -96,25 +96,31 @@ def test_hash_by_agents_header(env):
     eq({who(d, target="/%d" % i)[0] for i in range(60)}, {0, 1, 2, 3})
 
 
-def unix_server(env, name, serve):
-    """An Origin's twin on a Unix socket."""
-    o = Origin.__new__(Origin)
-    o.port, o.seen, o.errors, o.connections = name, [], [], 0
-    o.serve, o.changed = serve, threading.Condition()
-    o.sock = socket.socket(socket.AF_UNIX)
-    o.sock.bind(env.path(name))
-    o.sock.listen(64)
-    env.things.append(o)
+class UnixOrigin(Origin):
+    """The same on a Unix socket."""
 
-    def accept():
+    def __init__(self, path, serve):
+        self.port, self.seen, self.errors = path, [], []
+        self.serve, self.connections = serve, 0
+        self.changed = threading.Condition()
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.bind(path)
+        self.sock.listen(64)
+        self.acceptor = threading.Thread(target=self.accept, daemon=True)
+        self.acceptor.start()
+
+    def accept(self):
         while True:
             try:
-                sock, _ = o.sock.accept()
+                sock, _ = self.sock.accept()
             except OSError:
                 return
-            threading.Thread(target=o.run, args=(sock,), daemon=True).start()
-    threading.Thread(target=accept, daemon=True).start()
-    return o
+            threading.Thread(target=self.run, args=(sock,),
+                             daemon=True).start()
+
+
+def unix_server(env, name, serve):
+    env.things.append(UnixOrigin(env.path(name), serve))
 
 
 def test_unix_server(env):

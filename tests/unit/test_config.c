@@ -577,15 +577,15 @@ static void test_own_answers(void **state)
 	  "  - { match: { path: /3 }, redirect: { url: '/{target}' } }\n"
 	  "  - { match: { path: /4 }, redirect: { url: 'https://{target}' } }\n"
 	  "  - { match: { path: /5 }, redirect: { url: 'ftp://a' } }\n",
-	  "f:9:44: routes[0].redirect.url: must be as in "
+	  "f:9:45: routes[0].redirect.url: must be as in "
 	  "`https://{host}{target}` or `/path`\n"
-	  "f:10:44: routes[1].redirect.url: must be as in "
+	  "f:10:45: routes[1].redirect.url: must be as in "
 	  "`https://{host}{target}` or `/path`\n"
-	  "f:11:44: routes[2].redirect.url: must be as in "
+	  "f:11:45: routes[2].redirect.url: must be as in "
 	  "`https://{host}{target}` or `/path`\n"
-	  "f:12:44: routes[3].redirect.url: must be as in "
+	  "f:12:45: routes[3].redirect.url: must be as in "
 	  "`https://{host}{target}` or `/path`\n"
-	  "f:13:44: routes[4].redirect.url: must be as in "
+	  "f:13:45: routes[4].redirect.url: must be as in "
 	  "`https://{host}{target}` or `/path`\n" },
 	{ HEAD "routes: [{ redirect: { url: 'https://a/{path}' } }]\n",
 	  "f:8:29: routes[0].redirect.url: knows only {host} and {target}\n" },
@@ -601,6 +601,30 @@ static void test_own_answers(void **state)
 	  "f:8:104: routes[0].upgrade: has no effect: nothing is forwarded\n" },
 	};
 
+	CHECK_BAD(bad);
+}
+
+static void test_mode(void **state)
+{
+	static const struct bad bad[] = {
+	{ "listeners:\n"
+	  "  - { name: a, address: '127.0.0.1:80', mode: 0600 }\n"
+	  "  - { name: b, address: 'unix:/b', mode: 0800 }\n"
+	  "  - { name: c, address: 'unix:/c', mode: 1777 }\n"
+	  "  - { name: d, address: 'unix:/d', mode: rw }\n",
+	  "f:2:47: listeners[0].mode: has no effect: the address is no Unix "
+	  "socket\n"
+	  "f:3:42: listeners[1].mode: must be 0 to 0777\n"
+	  "f:4:42: listeners[2].mode: must be 0 to 0777\n"
+	  "f:5:42: listeners[3].mode: must be 0 to 0777\n" },
+	};
+	struct config *c = load_good("listeners:\n"
+		"  - { name: a, address: 'unix:/a', mode: 0640 }\n"
+		"  - { name: b, address: 'unix:/b' }\n");
+
+	assert_int_equal(c->listeners[0].mode, 0640);
+	assert_int_equal(c->listeners[1].mode, 0666);
+	config_free(c);
 	CHECK_BAD(bad);
 }
 
@@ -926,6 +950,7 @@ int main(void)
 		cmocka_unit_test(test_agents),
 		cmocka_unit_test(test_routes),
 		cmocka_unit_test(test_match),
+		cmocka_unit_test(test_mode),
 		cmocka_unit_test(test_headers),
 		cmocka_unit_test(test_own_answers),
 		cmocka_unit_test(test_all_at_once),

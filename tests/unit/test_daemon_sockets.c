@@ -20,7 +20,9 @@ static unsigned ports[2];
 
 static struct config_listener listener(const char *name, const char *address)
 {
-	struct config_listener l = { .name = name, .address.text = address };
+	struct config_listener l = {
+		.name = name, .address.text = address, .mode = 0666,
+	};
 
 	assert_true(net_addr_parse(slice_str(address), &l.address.addr));
 	return l;

@@ -1,0 +1,299 @@
+"""Where clients connect, and each limit and time-out of theirs, key by key."""
+import os
+import socket
+import stat
+import time
+
+from lib import Raw, check, eq, fetch, wait_for
+
+
+class UnixRaw(Raw):
+    def __init__(self, path):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(15)
+        self.sock.connect(path)
+        self.buf = b""
+
+
+def unix_get(path, target="/"):
+    c = UnixRaw(path)
+    try:
+        c.request(target=target)
+        return c.response()
+    finally:
+        c.close()
+
+
+def mode(path):
+    return stat.S_IMODE(os.stat(path).st_mode)
+
+
+def test_unix_listener(env):
+    """Its mode, and what a client without an address is called."""
+    o = env.origin()
+    path, open_path = env.path("in.sock"), env.path("open.sock")
+    c = env.config(o.port)
+    c["listeners"] += [
+        {"name": "local", "address": "unix:" + path, "mode": "0600"},
+        {"name": "open", "address": "unix:" + open_path}]
+    d = env.start(c)
+    eq((mode(path), mode(open_path)), (0o600, 0o666))
+    eq(unix_get(path, "/u").body, b"GET /u\n")
+    eq(unix_get(open_path, "/v").body, b"GET /v\n")
+    eq(fetch(d.port, target="/t").body, b"GET /t\n")
+    eq([(x["listener"], x["client"]) for x in d.access(3)],
+       [("local", "unix"), ("open", "unix"), ("main", "127.0.0.1")])
+    eq(o.seen[0].get("x-forwarded-for"), "unix")
+    d.config["listeners"][1]["mode"] = "0640"       # the same socket
+    before = os.stat(path).st_ino
+    d.reload()
+    wait_for(lambda: mode(path) == 0o640, "the new mode")
+    eq(os.stat(path).st_ino, before)
+    del d.config["listeners"][1]
+    d.reload()
+    wait_for(lambda: not os.path.exists(path), "the file goes")
+    eq(unix_get(open_path).status, 200)
+
+
+def test_many_listeners(env):
+    """Each has its own limits and counters."""
+    o = env.origin()
+    c = env.config(o.port, listener={"limits": {"body": 10}})
+    ports = [env.port() for _ in range(3)]
+    for i, p in enumerate(ports):
+        c["listeners"].append({
+            "name": "more%d" % i, "address": "127.0.0.1:%d" % p,
+            "limits": {"body": 10 * (i + 2)}})
+    c["listeners"].append({"name": "six", "address": "[::1]:%d" % ports[0]})
+    c["workers"] = 2
+    d = env.start(c)
+    for i, p in enumerate([d.port] + ports):
+        eq(fetch(p, "POST", "/", body=b"x" * 10 * (i + 1)).status, 200)
+        eq(fetch(p, "POST", "/", body=b"x" * (10 * (i + 1) + 1)).status, 413)
+    s = socket.create_connection(("::1", ports[0]), 10)
+    s.sendall(b"GET /six HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+    check(s.recv(65536).startswith(b"HTTP/1.1 200"))
+    s.close()
+    eq(d.metric("connections_total", listener="more1"), 2)
+    line = d.access(9)[8]
+    eq((line["listener"], line["client"]), ("six", "::1"))
+
+
+# ---- time-outs -----------------------------------------------------------------
+
+def slow(x):
+    """The target says how to be slow."""
+    if x.target == "/never":
+        try:
+            x.fill()
+        except (EOFError, OSError):
+            pass
+        return False
+    if x.target == "/stall":
+        x.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc")
+        try:
+            x.fill()
+        except (EOFError, OSError):
+            pass
+        return False
+    if x.target == "/drip":
+        x.send("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n")
+        for _ in range(6):
+            time.sleep(0.12)
+            x.send("x")
+        return None
+    x.read_body()
+    x.answer(200, b"x" * (8 << 20) if x.target == "/big" else b"ok")
+    return None
+
+
+def timed(env, listener=None, upstream=None):
+    c = env.config(env.origin(slow).port,
+                   listener={"timeouts": listener or {}})
+    c["upstreams"]["app"]["timeouts"] = upstream or {}
+    return env.start(c)
+
+
+def took(since, low, high=10):
+    s = time.monotonic() - since
+    check(low <= s < high, "%.3f s, not %s to %s" % (s, low, high))
+
+
+def test_timeout_header(env):
+    """For the whole head, not between two bytes of it."""
+    d = timed(env, {"header": "400ms"})
+    c = Raw(d.port)
+    began = time.monotonic()
+    c.send("GET / HTTP/1.1\r\nHost: a\r\n")
+    for i in range(3):
+        time.sleep(0.1)
+        c.send("X-%d: 1\r\n" % i)
+    eq(c.response().status, 408)
+    took(began, 0.39)
+    eq(d.access()[0]["ended_why"], "header_timeout")
+
+
+def test_timeout_body(env):
+    """Between two reads: a slow body that comes is not cut."""
+    d = timed(env, {"body": "400ms"})
+    c = Raw(d.port)
+    c.send("POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\n")
+    for _ in range(6):
+        time.sleep(0.1)
+        c.send("x")
+    eq(c.response().status, 200)
+    began = time.monotonic()
+    c.send("POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nx")
+    eq(c.response().status, 408)
+    took(began, 0.39)
+    eq(d.access(2)[1]["ended_why"], "body_timeout")
+
+
+def test_timeout_idle(env):
+    d = timed(env, {"idle": "300ms"})
+    c = Raw(d.port)
+    c.request()
+    eq(c.response().status, 200)
+    began = time.monotonic()
+    c.closed()
+    took(began, 0.25)
+    eq(len(d.access()), 1)
+
+
+def test_timeout_send(env):
+    """A client that does not read: cut, and the exchange is over."""
+    d = timed(env, {"send": "300ms"})
+    c = Raw(d.port, rcvbuf=4096)
+    began = time.monotonic()
+    c.request(target="/big")
+    line = d.access()[0]
+    took(began, 0.29)
+    eq((line["ended_by"], line["ended_why"]), ("client", "send_timeout"))
+
+
+def test_timeout_total(env):
+    """Nothing to send yet: 504. After that: cut."""
+    d = timed(env, {"total": "400ms"})
+    began = time.monotonic()
+    eq(fetch(d.port, target="/never").status, 504)
+    took(began, 0.39)
+    eq(d.access()[0]["ended_why"], "total_timeout")
+    c = Raw(d.port)
+    c.request(target="/drip")
+    try:
+        c.response()
+        raise AssertionError("it was whole")
+    except (EOFError, ConnectionResetError):
+        pass
+    eq(d.access(2)[1]["ended_why"], "total_timeout")
+    eq(fetch(timed(env).port, target="/drip").body, b"xxxxxx", "off")
+
+
+def test_timeout_connect(env):
+    """A listener whose backlog is full lets nobody in."""
+    s = socket.socket()
+    s.bind(("127.0.0.1", 0))
+    s.listen(0)
+    port = s.getsockname()[1]
+    fill = []
+    for _ in range(4):
+        f = socket.socket()
+        f.setblocking(False)
+        f.connect_ex(("127.0.0.1", port))
+        fill.append(f)
+    c = env.config(port)
+    c["upstreams"]["app"]["timeouts"] = {"connect": "300ms"}
+    d = env.start(c)
+    began = time.monotonic()
+    eq(fetch(d.port).status, 504)
+    took(began, 0.29)
+    eq(d.access()[0]["ended_why"], "connect_timeout")
+    eq(d.metric("upstream_errors_total", upstream="app", reason="timeout"), 1)
+    for f in fill + [s]:
+        f.close()
+
+
+def test_timeout_response(env):
+    """To the head; the body has its own."""
+    d = timed(env, upstream={"response": "400ms"})
+    eq(fetch(d.port, target="/drip").body, b"xxxxxx")
+    began = time.monotonic()
+    eq(fetch(d.port, target="/never").status, 504)
+    took(began, 0.39)
+    eq(d.access(2)[1]["ended_why"], "upstream_timeout")
+
+
+def test_timeout_upstream_idle(env):
+    """Between two reads of the response: a slow one that comes is not cut."""
+    d = timed(env, upstream={"idle": "400ms"})
+    eq(fetch(d.port, target="/drip").body, b"xxxxxx")
+    began = time.monotonic()
+    c = Raw(d.port)
+    c.request(target="/stall")
+    try:
+        c.response()
+        raise AssertionError("it was whole")
+    except (EOFError, ConnectionResetError):
+        pass
+    took(began, 0.39)
+    eq(d.access(2)[1]["ended_why"], "upstream_timeout")
+
+
+# ---- limits: what just fits, and one more -----------------------------------------
+
+def limited(env, **limits):
+    o = env.origin()
+    return env.proxy(o.port, listener={"limits": limits})
+
+
+def head_of(n):
+    """A request head of n bytes."""
+    start = b"GET / HTTP/1.1\r\nHost: a\r\nX: "
+    return start + b"a" * (n - len(start) - 4) + b"\r\n\r\n"
+
+
+def test_limit_header_bytes(env):
+    d = limited(env, header_bytes="2KiB", target_bytes="1KiB")
+    for n, status in ((2048, 200), (2049, 431)):
+        c = Raw(d.port)
+        c.send(head_of(n))
+        eq(c.response().status, status, "%d bytes" % n)
+    eq(d.access(2)[1]["ended_by"], "limit")
+    eq(d.metric("bad_requests_total", reason="too_large"), 1)
+
+
+def test_limit_headers(env):
+    d = limited(env, headers=10)
+    for n, status in ((10, 200), (11, 431)):
+        eq(fetch(d.port, headers=[("X%d" % i, "1") for i in range(n - 1)]
+                 ).status, status, "%d fields" % n)
+
+
+def test_limit_target_bytes(env):
+    d = limited(env, target_bytes=100)
+    for n, status in ((100, 200), (101, 414)):
+        eq(fetch(d.port, target="/" + "a" * (n - 1)).status, status, n)
+
+
+def test_limit_body(env):
+    d = limited(env, body=1000)
+    for n, status in ((1000, 200), (1001, 413)):
+        eq(fetch(d.port, "POST", "/", body=b"a" * n).status, status)
+        c = Raw(d.port)
+        c.request("POST", "/", {"Transfer-Encoding": "chunked"},
+                  b"%x\r\n%s\r\n0\r\n\r\n" % (n, b"a" * n))
+        eq(c.response().status, status, "chunked")
+
+
+def test_keepalive(env):
+    """Idle connections to the upstream: as many as it says, or none."""
+    for keep, want in ((0, 5), (1, 1)):
+        o = env.origin()
+        c = env.config(o.port)
+        c["upstreams"]["app"]["keepalive"] = keep
+        d = env.start(c)
+        for _ in range(5):
+            eq(fetch(d.port).status, 200)
+        eq(o.connections, want, "keepalive: %d" % keep)
+        eq(d.metric("upstream_connections", upstream="app", state="idle"),
+           keep)
