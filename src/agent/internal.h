@@ -133,6 +133,7 @@ struct link {
 	bool unordered;			/* a reply came out of order */
 	bool no_ids;			/* a reply had no id key */
 	bool stalled;			/* the head is a tombstone */
+	bool was_late;			/* it answered late; see reply.c */
 	bool paused;			/* the agent wants no new exchange */
 	bool got_bytes;			/* of this connection */
 	uint32_t ping_sequence;

@@ -203,8 +203,12 @@ static bool link_on_reply(struct link *link, struct slice payload)
 		reply_deliver(link, &e, &d, fault);
 	} else if ((e.flags & ENTRY_TOMB) && e.type != EVENT_COMPLETE) {
 		counter_inc(&link->local->metrics->late_replies);
-		if (!fifo_head(&link->fifo))
-			breaker_sign_of_life(link->local);
+		link->was_late = true;
+	}
+	/* The last of what it owed. */
+	if (UNLIKELY(link->was_late) && !link->fifo.n) {
+		link->was_late = false;
+		breaker_sign_of_life(link->local);
 	}
 	if (link->scratch.chunks)
 		arena_reset(&link->scratch);
