@@ -71,6 +71,15 @@ typedef bool loader_check_fn(const char *text, char *why);
 struct loader_texts loader_texts(struct loader *l, const struct node *value,
 				 loader_check_fn *check, bool lower);
 
+/* read.c */
+bool loader_same_address(const struct config_address *a,
+			 const struct config_address *b);
+/* A map by name: false if there is nothing to read. */
+bool loader_is_named_map(struct loader *l, const struct node *value);
+/* Of an entry of such a map. Given twice: told by the caller's path. */
+const char *loader_entry_name(struct loader *l, const struct node *map,
+			      const struct node *entry);
+
 /* ---- read.c, routes.c: readers of single rows -------------------------- */
 
 config_read_fn read_own_log_path;
@@ -100,8 +109,9 @@ void owned_collect(struct loader *l);
 
 /* ---- show.c ------------------------------------------------------------ */
 
-config_show_fn show_json, show_text, show_address, show_networks, show_texts, show_policy,
-	show_nothing, show_servers, show_listeners, show_upstreams, show_agents,
+config_show_fn show_json, show_text, show_address, show_networks, show_texts,
+	show_policy, show_nothing, show_servers, show_listeners, show_upstreams,
+	show_agents,
 	show_routes, show_route_agents, show_agent_name, show_upstream_name,
 	show_agent_upstreams, show_hash_key, show_check, show_check_text,
 	show_of_bodies, show_headers, show_respond,

@@ -300,10 +300,11 @@ static const struct config_row rows[] = {
   .fallback = "30s", .help = "all agents of an exchange together" },
 { ROUTE("request_headers.set"), OTHER("map of names and values", read_headers,
   show_headers), IN(config_route, request_headers.set),
-  .help = "fields of the request that agents see and that is forwarded, in the place of all of that name" },
+  .help = "fields of the request, in the place of all of that name; agents see "
+	  "them" },
 { ROUTE("request_headers.add"), OTHER("map of names and values", read_headers,
   show_headers), IN(config_route, request_headers.add),
-  .help = "fields of the request that agents see and that is forwarded, behind those there are" },
+  .help = "fields of the request, behind those there are" },
 { ROUTE("request_headers.remove"), OTHER("list of header names",
   read_header_names, show_texts), IN(config_route, request_headers.remove),
   .help = "fields taken out first" },
