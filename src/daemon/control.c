@@ -164,6 +164,11 @@ void control_on_started(struct letter *l)
 	}
 	if (--c->starts_left > 0 || c->state != CONTROL_STARTING)
 		return;
+	if (!watchdog_start(c)) {
+		c->exit_code = EXIT_RUN_TIME;
+		control_stop(c, "memory");
+		return;
+	}
 	c->state = CONTROL_RUNNING;
 	sockets_keep(&c->sockets, c->current->config);
 	inherit_close_rest(&c->inherit);
@@ -304,6 +309,7 @@ static void loop_fini(struct control *c)
 		event_free(c->signals);
 	if (c->signal_fd >= 0)
 		close(c->signal_fd);
+	watchdog_fini(c);
 	drain_fini(c);
 	handover_fini(c);
 	event_base_free(c->base);

@@ -20,6 +20,7 @@
  *	thread.c	a worker's thread
  *	sockets.c	what is listened on
  *	inherit.c	what of it came with the process
+ *	watchdog.c	do all loops turn
  *	inbox.c		letters from workers
  *	notify.c	systemd
  */
@@ -31,6 +32,7 @@
 #include "daemon/inbox.h"
 #include "daemon/sockets.h"
 #include "daemon/thread.h"
+#include "daemon/watchdog.h"
 #include "exchange/worker.h"
 
 struct event;
@@ -61,6 +63,7 @@ struct control {
 	struct sockets sockets;
 	struct inherit inherit;
 	struct handover handover;
+	struct watchdog watchdog;
 	struct admin *admin;
 	int admin_fd;				/* admin's; -1 */
 	bool admin_kept;			/* systemd holds it, too */

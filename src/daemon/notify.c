@@ -57,6 +57,11 @@ void notify_stopping(void)
 	notify("STOPPING=1\nSTATUS=Draining");
 }
 
+void notify_watchdog(void)
+{
+	notify("WATCHDOG=1");
+}
+
 void notify_main_pid(int pid)
 {
 	char text[80];

@@ -90,6 +90,14 @@ static void on_close_idle(struct loop *loop, struct post *p)
 	worker_drain(&t->worker);
 }
 
+static void on_ask_alive(struct loop *loop, struct post *p)
+{
+	struct worker_thread *t =
+		container_of(p, struct worker_thread, alive_post);
+
+	inbox_send(inbox_of(t), &t->alive, watchdog_on_alive);
+}
+
 static void on_stop(struct loop *loop, struct post *p)
 {
 	struct worker_thread *t =
@@ -161,6 +169,11 @@ void worker_thread_deafen(struct worker_thread *t, bool accept_waiting)
 void worker_thread_close_idle(struct worker_thread *t)
 {
 	loop_post(t->loop, &t->close_idle_post, on_close_idle);
+}
+
+void worker_thread_ask_alive(struct worker_thread *t)
+{
+	loop_post(t->loop, &t->alive_post, on_ask_alive);
 }
 
 void worker_thread_stop(struct worker_thread *t)

@@ -43,6 +43,11 @@ struct worker_thread {
 	struct post switch_post, drain_post, deafen_post, close_idle_post;
 	struct post stop_post;
 	bool accept_waiting;
+	/* The watchdog's; the control thread's. */
+	struct post alive_post;
+	struct letter alive;
+	uint64_t asked_us;		/* 0: has answered */
+	bool stuck;
 	/* The worker's before it is sent, the control thread's after. */
 	struct letter started, switched, deaf, drained;
 	bool listen_failed;
@@ -63,6 +68,8 @@ void worker_thread_switch(struct worker_thread *t,
 void worker_thread_drain(struct worker_thread *t);
 void worker_thread_deafen(struct worker_thread *t, bool accept_waiting);
 void worker_thread_close_idle(struct worker_thread *t);
+/* `alive` follows, if its loop turns. */
+void worker_thread_ask_alive(struct worker_thread *t);
 /* Ends what is left, at once, then the thread. */
 void worker_thread_stop(struct worker_thread *t);
 void worker_thread_join(struct worker_thread *t);
