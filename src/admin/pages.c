@@ -142,6 +142,7 @@ static unsigned page_config(const struct admin_view *v, FILE *out)
 static unsigned page_metrics(const struct admin_view *v, FILE *out)
 {
 	metrics_print(v->metrics, &v->process, out);
+	agent_print_reports(v->agents, v->config->n_agents, out);
 	return 200;
 }
 

@@ -140,6 +140,8 @@ static void agent_free(struct agent *a)
 	mem_free((void *)a->config.config_json);
 	mem_free((void *)a->config.name);
 	pthread_mutex_destroy(&a->breaker.lock);
+	pthread_mutex_destroy(&a->report_lock);
+	mem_free(a->reports);
 	mem_free(a);
 }
 
@@ -219,6 +221,7 @@ struct agent *agent_new(const struct config_agent *config, unsigned n_workers,
 	a->metrics = metrics;
 	a->tuning = default_tuning;
 	pthread_mutex_init(&a->breaker.lock, NULL);
+	pthread_mutex_init(&a->report_lock, NULL);
 	if (!copy_config(&a->config, config))
 		goto fail;
 	a->max_frame = max_frame(&a->config);

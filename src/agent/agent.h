@@ -69,6 +69,13 @@ unsigned agent_links_up(const struct agent *a, unsigned w);
 /* One element of /agents' list (interface.md), as JSON. Control thread. */
 void agent_print_json(struct agent *a, FILE *out);
 
+/*
+ * The metrics that agents report of themselves, as Prometheus text: each under
+ * agentproxyd_reported_NAME{agent=...}, at most 256 series per agent. Control
+ * thread.
+ */
+void agent_print_reports(struct agent *const *agents, unsigned n, FILE *out);
+
 /* ---- worker -------------------------------------------------------------- */
 
 /* Opens this worker's links; they are kept and reconnected until closed. */
@@ -84,6 +91,7 @@ struct agent_session {
 	struct cds_list_head node;	/* in link->sessions */
 	bool head_given;		/* the request head went over link */
 	bool lost;			/* the link died after it */
+	bool paused;			/* the agent wants no more chunks now */
 };
 
 enum call_state { CALL_IDLE, CALL_QUEUED, CALL_SENT, CALL_FAILED };

@@ -264,17 +264,33 @@ static void link_send_late(struct link *link)
 	}
 }
 
+static bool call_is_held(const struct agent_call *call)
+{
+	return call->session->paused &&
+	       (call->event->type == EVENT_REQUEST_CHUNK ||
+		call->event->type == EVENT_RESPONSE_CHUNK);
+}
+
+static struct agent_call *link_next_waiting(struct link *link)
+{
+	struct agent_call *call;
+
+	cds_list_for_each_entry(call, &link->waiting, node)
+		if (LIKELY(!call_is_held(call)))
+			return call;
+	return NULL;
+}
+
 void link_serve(struct link *link)
 {
 	struct agent_local *l = link->local;
+	struct agent_call *call;
 
 	if (link->n_late)
 		link_send_late(link);
-	while (link->state == LINK_UP && !cds_list_empty(&link->waiting) &&
-	       link_has_room(link))
-		call_send_queued(cds_list_first_entry(&link->waiting,
-						      struct agent_call, node),
-				 link);
+	while (link->state == LINK_UP && link_has_room(link) &&
+	       (call = link_next_waiting(link)) != NULL)
+		call_send_queued(call, link);
 	if (UNLIKELY(!fair_empty(&l->queue)))
 		local_serve(l);
 }
@@ -412,7 +428,8 @@ static void ask_pinned(struct agent_local *l, struct agent_call *call)
 {
 	struct link *link = call->session->link;
 
-	if (!cds_list_empty(&link->waiting) || !link_has_room(link)) {
+	if (!link_has_room(link) || UNLIKELY(call_is_held(call)) ||
+	    (!cds_list_empty(&link->waiting) && !link->n_held)) {
 		call_wait_pinned(l, call, link);
 		return;
 	}
@@ -552,6 +569,8 @@ void agent_session_end(struct agent_session *s,
 	list_take(&s->node);
 	s->link = NULL;
 	l->n_sessions--;
+	if (UNLIKELY(s->paused))
+		link->n_held--;
 	ev = (struct event){
 		.type = EVENT_COMPLETE,
 		.meta = s->meta,

@@ -44,14 +44,14 @@ enum agent_state instance_report(const struct agent_instance *inst,
 						 __ATOMIC_RELAXED);
 }
 
-/* For a line of the log: what came from outside, without what would break it. */
-static void copy_text(char *to, size_t size, const char *from)
+void log_text(char *to, size_t size, struct slice from)
 {
 	size_t i = 0;
 
-	for (; from[i] && i < size - 1; i++)
-		to[i] = from[i] < 0x20 || from[i] > 0x7e || from[i] == '"' ||
-			from[i] == '\\' ? '_' : from[i];
+	for (; i < from.n && i < size - 1; i++)
+		to[i] = from.p[i] < 0x20 || from.p[i] > 0x7e ||
+			from.p[i] == '"' || from.p[i] == '\\' ? '_' :
+			from.p[i];
 	to[i] = '\0';
 }
 
@@ -65,7 +65,8 @@ void instance_set_report(struct link *link, enum agent_state state,
 	    __atomic_load_n(&inst->report, __ATOMIC_RELAXED) == AGENT_HEALTHY)
 		return;
 	pthread_mutex_lock(&inst->lock);
-	copy_text(inst->report_text, sizeof(inst->report_text), text);
+	log_text(inst->report_text, sizeof(inst->report_text),
+		 slice_str(text));
 	pthread_mutex_unlock(&inst->lock);
 	__atomic_store_n(&inst->report_until_us,
 			 valid_us ? l->loop->now_us + valid_us : 0,
@@ -83,7 +84,8 @@ void instance_set_refused(struct link *link, bool refused, const char *text)
 	if (__atomic_load_n(&inst->refused, __ATOMIC_RELAXED) == refused)
 		return;
 	pthread_mutex_lock(&inst->lock);
-	copy_text(inst->report_text, sizeof(inst->report_text), text);
+	log_text(inst->report_text, sizeof(inst->report_text),
+		 slice_str(text));
 	pthread_mutex_unlock(&inst->lock);
 	__atomic_store_n(&inst->refused, refused, __ATOMIC_RELAXED);
 	update_gate(l->agent);

@@ -124,6 +124,7 @@ struct link {
 	unsigned up_index;		/* in local->up */
 	unsigned n_late;
 	unsigned n_dropped;		/* control frames that nobody wants */
+	unsigned n_held;		/* sessions that are paused */
 	unsigned n_garbage;		/* or that nobody can read */
 	uint64_t pushed_us;		/* when the config last went out */
 	uint8_t state;			/* enum link_state */
@@ -314,6 +315,11 @@ struct agent {
 	uint8_t gate;			/* enum agent_gate */
 	uint8_t state_told;		/* enum agent_state, in the log */
 	struct agent_breaker breaker;
+	uint64_t update_us;		/* when one last asked for something */
+	/* What agents report of themselves, under report_lock (control.c). */
+	pthread_mutex_t report_lock;
+	struct report_series *reports;
+	unsigned n_reports;
 	/* The table's, control thread. */
 	struct cds_lfht_node node;
 	struct rcu_head rcu;
@@ -410,6 +416,10 @@ static inline void agent_gate_clear(struct agent *a, enum agent_gate bit)
 {
 	(void)__atomic_fetch_and(&a->gate, (uint8_t)~bit, __ATOMIC_RELAXED);
 }
+
+/* What came from outside, for a quoted text of the log: cut, and without what
+ * would break it. */
+void log_text(char *to, size_t size, struct slice from);
 
 /* ---- health.c --------------------------------------------------------------- */
 
