@@ -344,6 +344,8 @@ class Agent:
             return next(e for e in self.events if fn(e))
 
     def stop(self):
+        if self.stopped:
+            return
         self.stopped = True
         # Wakes the thread first: it would accept for the next socket that
         # gets the same descriptor.
