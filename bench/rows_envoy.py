@@ -72,7 +72,7 @@ def envoy(world, name, kind=""):
     command, agents = binary(), []
     socket = world.path(name + ".sock")
     if kind:
-        server = os.path.join(rows.BUILD, "bench/envoy-agent")
+        server = os.path.join(rows.CACHE, "envoy-agent")
         if not os.path.exists(server):
             raise rows.Skip("no gRPC agent: run bench/get-peers envoy-agent")
         agents = [world.start([server, socket], LOAD_CPU, name + "-agent",

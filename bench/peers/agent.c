@@ -1,7 +1,7 @@
 /*
  * A lean agent: allows everything but paths under /blocked, and counts.
  *
- *	agent -s SOCKET [-s SOCKET ...] [-e json|msgpack] [-r]
+ *	agent -s SOCKET [-s SOCKET ...] [-e json|msgpack|any] [-r]
  *
  * -r: chunks come raw (MessagePack bin). SIGUSR1 prints one line of totals:
  * {"heads":N,"chunks":N,"bytes":N,"completes":N}
