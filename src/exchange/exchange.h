@@ -104,6 +104,10 @@ void park_sweep_start(struct worker *w);
  * to be drained like others, for a request may wait in the socket. */
 void park_open_all(struct worker *w, const struct worker_listener *only);
 void park_close_all(struct worker *w);
+/* Makes room: closes the one that has been quiet for longest, of one listener
+ * or of all (NULL). False: there is none. */
+bool park_close_oldest(struct worker *w, const struct worker_listener *only)
+	MUST_CHECK;
 
 /* worker.c */
 

@@ -134,3 +134,16 @@ void park_close_all(struct worker *w)
 	cds_list_for_each_entry_safe(p, next, &w->parked, node)
 		sock_close(take_out(p), false);
 }
+
+bool park_close_oldest(struct worker *w, const struct worker_listener *only)
+{
+	struct parked *p;
+
+	cds_list_for_each_entry(p, &w->parked, node) {
+		if (only && p->listener != only)
+			continue;
+		sock_close(take_out(p), false);
+		return true;
+	}
+	return false;
+}

@@ -9,6 +9,8 @@
 /* Accepts in one turn, at most, before traffic gets its share. */
 #define ACCEPT_BATCH	64
 #define ACCEPT_RETRY_US	100000u
+/* Quiet connections closed at a time when descriptors run out. */
+#define ACCEPT_ROOM	8u
 /* And before a listener is closed: all that may wait there. */
 #define ACCEPT_LAST	65536
 
@@ -144,12 +146,36 @@ static void accept_later(struct worker_listener *l, int error)
 		       on_accept_retry);
 }
 
+/* The quietest connection makes way for a new one. */
+static bool has_room(struct worker_listener *l)
+{
+	if (!l->config)
+		return false;
+	if (listener_load(l) < l->config->config->max_connections)
+		return true;
+	return park_close_oldest(l->worker, l);
+}
+
+/* Out of descriptors: quiet connections give way, some more than this one
+ * takes, for it will need a connection to the upstream as well. */
+static int accept_once_more(struct worker_listener *l, struct net_addr *from,
+			    int error)
+{
+	unsigned n = 0;
+
+	while (n < ACCEPT_ROOM && park_close_oldest(l->worker, NULL))
+		n++;
+	return n ? sock_accept(l->fd, from) : error;
+}
+
 static void accept_some(struct worker_listener *l, unsigned most)
 {
 	for (unsigned i = 0; i < most; i++) {
 		struct net_addr from;
 		int fd = sock_accept(l->fd, &from);
 
+		if (UNLIKELY(fd == -EMFILE || fd == -ENFILE))
+			fd = accept_once_more(l, &from, fd);
 		if (fd == -EAGAIN)
 			return;
 		if (fd == -EMFILE || fd == -ENFILE || fd == -ENOBUFS ||
@@ -159,8 +185,7 @@ static void accept_some(struct worker_listener *l, unsigned most)
 		}
 		if (fd < 0)
 			continue;	/* that one went away by itself */
-		if (!l->config || listener_load(l) >=
-				l->config->config->max_connections) {
+		if (!has_room(l)) {
 			counter_inc(&l->metrics->refused_limit);
 			sock_close(fd, true);
 			continue;

@@ -184,6 +184,8 @@ def test_timeouts(env):
 
 
 def test_max_connections(env):
+    """Who comes too many is refused, but for those that are quiet: the
+    quietest goes."""
     d = env.proxy(env.origin().port, listener={"max_connections": 5})
     wait_for(lambda: d.metric("connections", listener="main") == 0,
              "the harness's own connections are gone")
@@ -198,6 +200,22 @@ def test_max_connections(env):
     except (EOFError, OSError):
         pass        # closed at once is an answer too
     check(d.metric("connections_refused_total", listener="main") >= 1)
+    refused = d.metric("connections_refused_total", listener="main")
+    for c in kept[1:]:
+        c.request()                 # the first one stays quiet for longest
+        eq(c.response().status, 200)
+
+    def let_in():
+        try:
+            return fetch(d.port).status == 200
+        except (EOFError, OSError):
+            return False
+    wait_for(let_in, "a quiet one makes way")
+    kept[0].closed()
+    check(d.metric("connections_refused_total", listener="main") >= refused)
+    for c in kept[1:]:
+        c.request()
+        eq(c.response().status, 200, "the others stay")
     for c in kept:
         c.close()
     wait_for(lambda: d.metric("connections", listener="main") == 0, "room")

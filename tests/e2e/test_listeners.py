@@ -1,5 +1,6 @@
 """Where clients connect, and each limit and time-out of theirs, key by key."""
 import os
+import resource
 import socket
 import stat
 import time
@@ -297,3 +298,31 @@ def test_keepalive(env):
         eq(o.connections, want, "keepalive: %d" % keep)
         eq(d.metric("upstream_connections", upstream="app", state="idle"),
            keep)
+
+
+def test_out_of_descriptors(env):
+    """A full table of descriptors: quiet connections make way, no request
+    fails."""
+    o = env.origin()
+    c = env.config(o.port)
+    c["upstreams"]["app"]["keepalive"] = 0
+    d = env.start(c)
+    first = fetch(d.port).status
+    used = len(os.listdir("/proc/%d/fd" % d.proc.pid))
+    resource.prlimit(d.proc.pid, resource.RLIMIT_NOFILE,
+                     (used + 20, used + 20))
+    kept = []
+    for _ in range(12):
+        k = Raw(d.port)
+        k.request()
+        kept.append((k, k.response().status))
+    eq({status for _, status in kept} | {first}, {200})
+    for _ in range(12):             # more than there is room for
+        kept.append((Raw(d.port), 0))
+    late = [Raw(d.port) for _ in range(4)]
+    for k in late:
+        k.request(headers={"Connection": "close"})
+        eq(k.response().status, 200)
+        k.close()
+    kept[0][0].closed()
+    check("event=accept" in d.own_log() or " accept " in d.own_log())
