@@ -114,6 +114,7 @@ bool agent_same(const struct agent *a, const struct config_agent *c)
 	       o->pseudo_headers == c->pseudo_headers &&
 	       o->complete == c->complete &&
 	       o->go_release == c->go_release &&
+	       o->peer_uid == c->peer_uid && o->peer_gid == c->peer_gid &&
 	       same_text(o->config_json, c->config_json) &&
 	       o->max_concurrency == c->max_concurrency;
 }

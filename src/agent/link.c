@@ -34,6 +34,45 @@ const char *const dialect_names[] = {
 
 /* ---- what is shared by all workers, on change only --------------------------- */
 
+/* What to do about it, for whoever reads the log. */
+static const char *advice(enum cause cause, int code)
+{
+	switch (-code) {
+	case ENOENT:
+		return "start the agent, or correct the path";
+	case ECONNREFUSED:
+		return "nobody listens there: start the agent";
+	case EACCES:
+	case EPERM:
+		return "give the proxy's user write access to the socket and "
+		       "its directories";
+	case EAGAIN:
+		return "its backlog is full: the agent is stuck or too slow";
+	case ENAMETOOLONG:
+		return "the path is too long for a socket";
+	case ENOTSOCK:
+		return "something else stands at that path";
+	}
+	return cause == CAUSE_TIMEOUT ? "look whether the agent is stuck" :
+	       cause == CAUSE_PROTOCOL ? "look at the agent's version and at "
+					 "dialect" : "look at the agent's log";
+}
+
+/* One line for each change. */
+static void log_down(const struct link *link, enum cause cause, int code,
+		     const char *text)
+{
+	const char *path = link->instance->shared->path;
+	const char *file = *path == '/' ? path : path + strcspn(path, "/");
+	char owner[96];
+
+	sock_describe(file, owner, sizeof(owner));
+	log_warn("agent_down", "agent=%s socket=%s cause=%s errno=%d "
+		 "error=\"%s\" %s advice=\"%s\"",
+		 link_agent(link)->config.name, path, cause_names[cause],
+		 -code, text, owner, advice(cause, code));
+}
+
 static void instance_note(struct link *link, enum cause cause, int code,
 			  const char *text)
 {
@@ -52,9 +91,7 @@ static void instance_note(struct link *link, enum cause cause, int code,
 	if (__atomic_compare_exchange_n(&inst->state, &was, INSTANCE_DOWN,
 					false, __ATOMIC_RELAXED,
 					__ATOMIC_RELAXED))
-		log_warn("agent_down", "agent=%s socket=%s cause=%s "
-			 "error=\"%s\"", link_agent(link)->config.name,
-			 inst->path, cause_names[cause], text);
+		log_down(link, cause, code, text);
 }
 
 static void instance_gained(struct link *link)
@@ -92,9 +129,7 @@ static void instance_dropped(struct link *link, enum cause cause,
 				 __ATOMIC_RELAXED);
 	else if (__atomic_exchange_n(&inst->state, INSTANCE_DOWN,
 				     __ATOMIC_RELAXED) != INSTANCE_DOWN)
-		log_warn("agent_down", "agent=%s socket=%s cause=%s "
-			 "error=\"%s\"", link_agent(link)->config.name,
-			 inst->path, cause_names[cause], text);
+		log_down(link, cause, 0, text);
 }
 
 /* ---- states ------------------------------------------------------------------- */
@@ -341,12 +376,39 @@ static void link_connect(struct link *link)
 		       on_connect_timeout);
 }
 
+/* Is it the process that the config wants there? */
+static bool peer_is_right(const struct link *link, char text[96])
+{
+	const struct config_agent *c = &link_agent(link)->config;
+	uint32_t uid = 0, gid = 0;
+	int error;
+
+	if (LIKELY(!c->peer_uid && !c->peer_gid))
+		return true;
+	error = sock_peer_cred(link->stream.watch.fd, &uid, &gid);
+	if (error)
+		snprintf(text, 96, "the peer's user cannot be told");
+	else if ((c->peer_uid && c->peer_uid - 1 != uid) ||
+		 (c->peer_gid && c->peer_gid - 1 != gid))
+		snprintf(text, 96, "the peer is user %u, group %u: not who "
+			 "the config wants", uid, gid);
+	else
+		return true;
+	return false;
+}
+
 static void on_connect(struct stream *s, int error)
 {
 	struct link *link = container_of(s, struct link, stream);
+	char text[96];
 
 	if (error) {
 		connect_failed(link, error);
+		return;
+	}
+	if (!peer_is_right(link, text)) {
+		link_fail(link, CAUSE_PROTOCOL, CAUSE_CONNECT, RETRY_BACKOFF,
+			  0, text);
 		return;
 	}
 	if (link_agent(link)->config.dialect == DIALECT_V1) {

@@ -1,7 +1,9 @@
-/* A block of the file as JSON: what an agent is told (agents.NAME.config). */
+/* A block of the file as JSON: what an agent is told (agents.NAME.config); and
+ * who it must be. */
 #include <jansson.h>
 
 #include "config/loader.h"
+#include "config/value.h"
 
 /* A number as JSON writes it. */
 static bool is_number(const char *s)
@@ -88,4 +90,31 @@ json_t *show_json(const struct config_row *row, const void *object)
 			   ((const char *)object + row->offset);
 
 	return text ? json_loads(text, JSON_DECODE_ANY, NULL) : NULL;
+}
+
+/* Plus one: 0 stands for anybody. */
+void read_id(struct loader *l, const struct config_row *row,
+	     const struct node *value, void *object)
+{
+	uint64_t *to = (uint64_t *)(void *)((char *)object + row->offset);
+	const char *text = loader_text(l, value);
+	char why[VALUE_WHY];
+	uint64_t n;
+
+	if (!text)
+		return;
+	if (!value_number(text, &n, why))
+		loader_fault(l, value, "%s", why);
+	else if (n >= UINT32_MAX)
+		loader_fault(l, value, "is too large");
+	else
+		*to = n + 1;
+}
+
+json_t *show_id(const struct config_row *row, const void *object)
+{
+	uint64_t n = *(const uint64_t *)(const void *)
+		     ((const char *)object + row->offset);
+
+	return n ? json_integer((json_int_t)n - 1) : NULL;
 }

@@ -83,7 +83,7 @@ const char *loader_entry_name(struct loader *l, const struct node *map,
 /* ---- read.c, routes.c: readers of single rows -------------------------- */
 
 config_read_fn read_own_log_path;
-config_read_fn read_json, read_workers, read_log_path, read_address,
+config_read_fn read_id, read_json, read_workers, read_log_path, read_address,
 	read_networks, read_name, read_sockets, read_policy, read_timeout,
 	read_owned,
 	read_deny_status, read_servers,
@@ -109,7 +109,7 @@ void owned_collect(struct loader *l);
 
 /* ---- show.c ------------------------------------------------------------ */
 
-config_show_fn show_json, show_text, show_address, show_networks, show_texts,
+config_show_fn show_id, show_json, show_text, show_address, show_networks, show_texts,
 	show_policy, show_nothing, show_servers, show_listeners, show_upstreams,
 	show_agents,
 	show_routes, show_route_agents, show_agent_name, show_upstream_name,

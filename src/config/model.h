@@ -119,6 +119,8 @@ struct config_agent {
 	unsigned may_mutate;
 	bool pseudo_headers;
 	enum config_complete complete;
+	/* What its process must be, plus one; 0: anything. */
+	uint64_t peer_uid, peer_gid;
 	bool go_release;		/* tell a go-v2 agent of each end */
 	const char *config_json;	/* pushed to it; NULL: none */
 	unsigned max_concurrency;	/* 0: no limit */

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <netinet/tcp.h>
+#include <stdio.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -178,6 +179,31 @@ static uint64_t clock_us(clockid_t clock)
 
 	clock_gettime(clock, &ts);
 	return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+}
+
+int sock_peer_cred(int fd, uint32_t *uid, uint32_t *gid)
+{
+	struct ucred cred;
+	socklen_t len = sizeof(cred);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) < 0)
+		return -errno;
+	*uid = cred.uid;
+	*gid = cred.gid;
+	return 0;
+}
+
+void sock_describe(const char *path, char *out, size_t size)
+{
+	struct stat st;
+
+	if (stat(path, &st) < 0)
+		snprintf(out, size, "owner=none mode=none");
+	else
+		snprintf(out, size, "owner=%u:%u mode=%04o%s",
+			 (unsigned)st.st_uid, (unsigned)st.st_gid,
+			 (unsigned)st.st_mode & 07777,
+			 S_ISSOCK(st.st_mode) ? "" : " kind=no_socket");
 }
 
 uint64_t sock_clock_us(void)

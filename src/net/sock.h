@@ -30,6 +30,12 @@ void sock_shutdown(int fd);
 /* hard: SO_LINGER 0 first, so that TCP sends RST. */
 void sock_close(int fd, bool hard);
 
+/* Who is at the other end of a Unix socket (SO_PEERCRED). 0 or -errno. */
+int sock_peer_cred(int fd, uint32_t *uid, uint32_t *gid) MUST_CHECK;
+/* What stands at a socket's path, for a log line: "owner=0:0 mode=0660", or
+ * why that cannot be said. */
+void sock_describe(const char *path, char *out, size_t size);
+
 uint64_t sock_clock_us(void);		/* CLOCK_MONOTONIC */
 uint64_t sock_wall_us(void);		/* CLOCK_REALTIME */
 void sock_random(void *buf, size_t n);	/* getrandom() */

@@ -97,6 +97,33 @@ static void test_handshake_closed_without_a_byte(void **state)
 	free(text);
 }
 
+/* Who listens there is looked at before a byte is said. */
+static void test_peer_refused(void **state)
+{
+	struct world *w = *state;
+
+	w->config.peer_uid = getuid() + 2;
+	start(w);
+	fake_listen(&w->fake);
+	agent_local_start(w->agent, w->loop);
+	until(w, w->fake.n_peers >= 2 && w->fake.peers[0]->eof);
+	assert_int_equal(w->fake.peers[0]->n, 0);
+	assert_false(w->fake.peers[0]->shook);
+	assert_int_equal(agent_links_up(w->agent, 0), 0);
+	assert_non_null(strstr(w->agent->instances[0].error_text,
+			       "the peer is user"));
+}
+
+static void test_peer_accepted(void **state)
+{
+	struct world *w = *state;
+
+	w->config.peer_uid = getuid() + 1;
+	w->config.peer_gid = getgid() + 1;
+	start_up(w);
+	warm_up(w);
+}
+
 /* ---- matching ---------------------------------------------------------------------- */
 
 static void test_pipelining(void **state)
@@ -656,6 +683,8 @@ int main(void)
 		T(test_handshake_wrong_type),
 		T(test_handshake_silent),
 		T(test_handshake_closed_without_a_byte),
+		T(test_peer_refused),
+		T(test_peer_accepted),
 		T(test_pipelining),
 		T(test_out_of_order),
 		T(test_empty_id),
