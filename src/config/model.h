@@ -30,6 +30,7 @@ struct config_listener {
 	struct config_network *trusted_proxies;
 	unsigned n_trusted_proxies;
 	unsigned max_connections;
+	unsigned max_connections_per_client;	/* 0: no limit */
 	struct {
 		uint32_t header_bytes, headers, target_bytes;
 		uint64_t body;		/* 0: no limit */

@@ -217,6 +217,7 @@ static bool make_parts(struct control *c, const struct config *config)
 	unsigned n = config->workers;
 
 	c->shared.n_workers = n;
+	peers_init(&c->shared);
 	c->shared.metrics = metrics_new(n);
 	c->agents = agent_table_new();
 	c->admin_address.text = mem_strdup(slice_str(config->admin.text));

@@ -23,6 +23,7 @@ void client_free(struct client *c)
 	cds_list_del(&c->node);
 	c->worker->n_clients--;
 	counter_dec(&c->listener->metrics->connections);
+	peers_count(c->listener, &c->peer.peer, false);
 	loop_defer_reap(c->worker->loop, &c->reap, on_reap);
 }
 
@@ -171,6 +172,7 @@ bool client_open(struct worker_listener *l, int fd,
 	w->n_clients++;
 	l->n_clients++;
 	counter_inc(&l->metrics->connections);
+	peers_count(l, peer, true);
 	park_sweep_start(w);
 	return true;
 }
@@ -181,6 +183,11 @@ void client_accept(struct worker_listener *l, int fd,
 	struct net_peer peer;
 
 	net_peer_from(from, &peer);
+	if (peers_over(l, &peer)) {
+		counter_inc(&l->metrics->refused_limit);
+		sock_close(fd, true);
+		return;
+	}
 	if (client_open(l, fd, &peer))
 		counter_inc(&l->metrics->connections_total);
 }

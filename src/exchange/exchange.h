@@ -5,6 +5,7 @@
  *
  *	client.c	the client's connection; starts and ends exchanges
  *	park.c		connections that have been quiet for a while
+ *	peers.c		how many a client has
  *	exchange.c	one exchange: its beginning, its upstream, its end
  *	flow.c		a flow: head and body from a source to a sink, what
  *			is held back and when it may go on
@@ -93,8 +94,15 @@ struct worker_listener {
 	/* Copied: client connections use it between exchanges, when they pin
 	 * no snapshot. */
 	struct h1_settings settings;
+	uint64_t name_hash;
 	char name[];
 };
+
+/* peers.c: connections of a client over all workers. */
+void peers_count(struct worker_listener *l, const struct net_peer *peer,
+		 bool up);
+/* Has it as many as the listener lets it have? */
+bool peers_over(struct worker_listener *l, const struct net_peer *peer);
 
 /* park.c */
 

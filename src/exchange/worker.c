@@ -208,6 +208,8 @@ bool worker_listen(struct worker *w, const char *listener_name, int fd)
 	if (!l)
 		return false;
 	memcpy(l->name, listener_name, len);
+	for (const char *s = listener_name; *s; s++)
+		l->name_hash = l->name_hash * 31 + (unsigned char)*s;
 	l->worker = w;
 	l->fd = fd;
 	l->metrics = &l->no_metrics;

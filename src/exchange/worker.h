@@ -10,6 +10,8 @@
 #include "exchange/snapshot.h"
 #include "report/access.h"
 
+#define PEER_SLOTS	16384u
+
 /* What all workers of the process share. Immutable but for the atomics. */
 struct shared {
 	unsigned n_workers;
@@ -18,7 +20,13 @@ struct shared {
 	/* The budget of held bytes: taken in leases. Atomic. */
 	uint64_t held_limit;		/* stored by the control thread */
 	uint64_t held_bytes;
+	/* Connections by client, see peers.c. Atomic. */
+	uint64_t peer_key[2];
+	uint32_t peers[2][PEER_SLOTS];
 };
+
+/* Before any worker is there. */
+void peers_init(struct shared *s);
 
 struct client;
 struct exchange;

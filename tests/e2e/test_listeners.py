@@ -326,3 +326,54 @@ def test_out_of_descriptors(env):
         k.close()
     kept[0][0].closed()
     check("event=accept" in d.own_log() or " accept " in d.own_log())
+
+
+def test_connections_per_client(env):
+    """One address may have so many, over all workers, parked ones too; a
+    trusted proxy and a Unix socket may have more."""
+    o, path = env.origin(), env.path("in.sock")
+    c = env.config(o.port, listener={"max_connections_per_client": 4},
+                   workers=2)
+    c["listeners"].append({"name": "local", "address": "unix:" + path,
+                           "max_connections_per_client": 1})
+    port = env.port()
+    c["listeners"].append({
+        "name": "behind", "address": "127.0.0.1:%d" % port,
+        "max_connections_per_client": 1, "trusted_proxies": ["127.0.0.1"]})
+    d = env.start(c)
+
+    def alive(make):
+        k = make()
+        try:
+            k.request()
+            return k if k.response().status == 200 else None
+        except (EOFError, OSError):
+            return None
+
+    def none_left():
+        return d.metric("connections", listener="main") == 0
+    wait_for(none_left, "the harness's own are gone")
+    for _ in range(2):
+        kept = [alive(lambda: Raw(d.port)) for _ in range(4)]
+        check(all(kept), "four")
+        check(not alive(lambda: Raw(d.port)), "a fifth")
+        time.sleep(1.6)             # they are parked
+        check(not alive(lambda: Raw(d.port)), "a fifth beside quiet ones")
+        other = socket.socket()     # another address
+        other.settimeout(15)
+        other.bind(("127.0.0.2", 0))
+        other.connect(("127.0.0.1", d.port))
+        other.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        check(other.recv(100).startswith(b"HTTP/1.1 200"))
+        other.close()
+        kept.pop().close()
+        wait_for(lambda: d.metric("connections", listener="main") == 3,
+                 "one has gone")
+        kept.append(alive(lambda: Raw(d.port)))
+        check(kept[-1], "room again")
+        for k in kept:
+            k.close()
+        wait_for(none_left, "all are gone")
+    check(d.metric("connections_refused_total", listener="main") >= 4)
+    for make in (lambda: UnixRaw(path), lambda: Raw(port)):
+        check(all([alive(make) for _ in range(3)]))
