@@ -11,6 +11,7 @@
 #	make fuzz FUZZ_SECONDS=60
 #	make bench-micro	see bench/bench.mk
 #	make install DESTDIR= PREFIX=/usr
+#	make deb		build/deb/agentproxyd_*.deb
 #	CI=1			warnings are errors
 
 PREFIX	?= /usr
@@ -236,28 +237,42 @@ deps:
 
 SBIN	:= $(DESTDIR)$(PREFIX)/sbin
 LIBEXEC	:= $(DESTDIR)$(PREFIX)/libexec/agentproxyd
-MAN8	:= $(DESTDIR)$(PREFIX)/share/man/man8
+SHARE	:= $(DESTDIR)$(PREFIX)/share
 ETC	:= $(DESTDIR)/etc/agentproxyd
-UNITDIR	:= $(DESTDIR)$(PREFIX)/lib/systemd/system
-CONF	:= $(wildcard conf/*)
+UNITDIR	:= $(PREFIX)/lib/systemd/system
+CONF	:= conf/agentproxyd.yaml conf/denylist.rules
+MONITOR	:= conf/grafana-dashboard.json conf/alerts.yaml
 UNITS	:= $(wildcard systemd/*.service systemd/*.socket systemd/*.target)
 SYSUSERS := $(DESTDIR)$(PREFIX)/lib/sysusers.d
+COMPLETION := $(SHARE)/bash-completion/completions/agentproxyd
 
 install: all
-	install -d $(SBIN) $(LIBEXEC) $(MAN8) $(ETC) $(UNITDIR)
+	install -d $(SBIN) $(LIBEXEC) $(SHARE)/man/man8 $(ETC)/agents \
+		$(DESTDIR)$(UNITDIR) $(SHARE)/agentproxyd
 	install -m 755 $(BUILD)/agentproxyd $(SBIN)/
 	install -m 755 $(BUILD)/agents/denylist $(LIBEXEC)/
-	install -m 644 $(wildcard *.8) $(MAN8)/
+	install -m 644 $(wildcard *.8) $(SHARE)/man/man8/
 	for f in $(CONF); do \
 		[ -e $(ETC)/$${f##*/} ] || install -m 644 $$f $(ETC)/; done
-	$(if $(UNITS),install -m 644 $(UNITS) $(UNITDIR)/)
+	install -m 644 $(MONITOR) $(SHARE)/agentproxyd/
+	install -m 644 $(UNITS) $(DESTDIR)$(UNITDIR)/
 	install -D -m 644 systemd/agentproxyd.sysusers \
 		$(SYSUSERS)/agentproxyd.conf
+	install -D -m 644 packaging/agentproxyd.bash $(COMPLETION)
 
 # The configuration stays.
 uninstall:
-	rm -f $(SBIN)/agentproxyd $(LIBEXEC)/denylist $(MAN8)/agentproxyd.8 \
-		$(SYSUSERS)/agentproxyd.conf $(UNITS:systemd/%=$(UNITDIR)/%)
+	rm -f $(SBIN)/agentproxyd $(LIBEXEC)/denylist $(COMPLETION) \
+		$(SHARE)/man/man8/agentproxyd.8 $(SYSUSERS)/agentproxyd.conf \
+		$(UNITS:systemd/%=$(DESTDIR)$(UNITDIR)/%) \
+		$(MONITOR:conf/%=$(SHARE)/agentproxyd/%)
+
+# The Debian package, of what is committed; lintian looks at it if it is there.
+DEB_PACK := debhelper dpkg-dev fakeroot
+
+deb: DEB_TEST := $(DEB_PACK)
+deb: deps
+	@packaging/deb $(VERSION)
 
 dist:
 	@mkdir -p build
@@ -276,6 +291,6 @@ print-objects:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
 .PHONY: all unit unit-tsan build-sim sim run-fuzz fuzz load lint format check \
-	check-asan check-tsan check-e2e check-interop demo deps install \
+	check-asan check-tsan check-e2e check-interop demo deps install deb \
 	uninstall dist clean print-objects
 .SECONDARY:

@@ -1,10 +1,14 @@
 """What systemd sees: sd_notify, the watchdog, the units."""
 import ctypes
+import json
 import os
+import re
+import shutil
 import signal
 import socket
+import subprocess
 
-from lib import check, eq, fetch, wait_for
+from lib import ROOT, Skip, check, eq, fetch, wait_for
 
 PTRACE_DETACH, PTRACE_SEIZE, PTRACE_INTERRUPT = 17, 0x4206, 0x4207
 
@@ -99,3 +103,102 @@ def test_service_watchdog_of_another(env):
     d.proc.send_signal(signal.SIGHUP)
     d.wait_metric(2, "config_generation")
     check(not any("WATCHDOG" in t for t in s.got()))
+
+
+# ---- files ---------------------------------------------------------------------
+
+def read(name):
+    with open(os.path.join(ROOT, name)) as f:
+        return f.read()
+
+
+def names_in(text):
+    """Metrics, and each with the labels that stand in its braces."""
+    for m in re.finditer(r"\bagentproxyd_(\w+)(?:\{([^}]*)\})?", text):
+        yield m.group(1), dict(re.findall(r'(\w+)[!=~]+\\?"([^"\\]*)\\?"',
+                                          m.group(2) or ""))
+
+
+def test_service_monitoring_names(env):
+    """Dashboard and alerts use names and labels that /metrics has."""
+    env.agent("waf")
+    d = env.proxy(env.origin().port, {"waf": {}})
+    have = {}
+    for (name, labels) in d.metrics().values:
+        have.setdefault(name, set()).update(dict(labels))
+        have.setdefault((name, "values"), set()).update(labels)
+    for path in ("conf/grafana-dashboard.json", "conf/alerts.yaml"):
+        n = 0
+        for name, labels in names_in(read(path)):
+            n += 1
+            check(name in have, "%s: no metric %s" % (path, name))
+            for label, value in labels.items():
+                if label == "instance":         # Prometheus' own
+                    continue
+                check(label in have[name], "%s: %s has no label %s"
+                      % (path, name, label))
+                check((label, value) in have[name, "values"],
+                      "%s: %s has no %s=%s" % (path, name, label, value))
+        check(n > 10, path)
+    # What they group by.
+    for path in ("conf/grafana-dashboard.json", "conf/alerts.yaml"):
+        for labels, name in re.findall(
+                r"by \(([\w, ]+)\)\s*\(?(?:rate\()?agentproxyd_(\w+)",
+                read(path)):
+            for label in labels.split(", "):
+                check(label in have[name] | {"instance", "le"},
+                      "%s: %s by %s" % (path, name, label))
+    json.loads(read("conf/grafana-dashboard.json"))
+
+
+def test_service_units(env):
+    """systemd finds no fault in the units, and their sandbox is tight."""
+    if not shutil.which("systemd-analyze"):
+        raise Skip("no systemd-analyze: apt-get install systemd")
+    for unit in ("agentproxyd.service", "agentproxyd-agent@.service"):
+        path = os.path.join(ROOT, "systemd", unit)
+        out = subprocess.run(
+            ["systemd-analyze", "security", "--offline=true",
+             "--threshold=20", path], capture_output=True, text=True)
+        level = re.search(r"exposure level for \S+: ([\d.]+)", out.stdout)
+        check(level, out.stdout + out.stderr)
+        check(float(level.group(1)) <= 2.0, level.group(0))
+        eq(out.returncode, 0, level.group(0))
+
+
+def test_service_completion(env):
+    """All options of the help are completed."""
+    text = subprocess.run([env.binary("agentproxyd"), "-h"],
+                          capture_output=True, text=True).stdout
+    out = subprocess.run(
+        ["bash", "-c", ". %s/packaging/agentproxyd.bash; COMP_WORDS=(a -); "
+         "COMP_CWORD=1; _agentproxyd; echo ${COMPREPLY[@]}" % ROOT],
+        capture_output=True, text=True)
+    eq(out.stderr, "")
+    options = set(re.findall(r"(?<![\w-])--?[a-zA-Z]+", text))
+    check(options and options <= set(out.stdout.split()),
+          "%r of %r" % (options, out.stdout))
+
+
+def test_service_install(env):
+    """make install DESTDIR= leaves all files that it should."""
+    flavour = os.path.basename(env.build)
+    out = subprocess.run(["make", "-s", "-C", ROOT, "install",
+                          "FLAVOUR=" + flavour, "DESTDIR=" + env.dir],
+                         capture_output=True, text=True)
+    eq(out.returncode, 0, out.stderr)
+    for path in ("usr/sbin/agentproxyd", "usr/libexec/agentproxyd/denylist",
+                 "usr/share/man/man8/agentproxyd.8",
+                 "etc/agentproxyd/agentproxyd.yaml",
+                 "usr/lib/systemd/system/agentproxyd.service",
+                 "usr/lib/systemd/system/agentproxyd-agent@.service",
+                 "usr/lib/sysusers.d/agentproxyd.conf",
+                 "usr/share/agentproxyd/grafana-dashboard.json",
+                 "usr/share/agentproxyd/alerts.yaml",
+                 "usr/share/bash-completion/completions/agentproxyd"):
+        check(os.path.exists(env.path(path)), path)
+    # The units name what was installed.
+    for unit in ("agentproxyd.service", "agentproxyd-agent@.service"):
+        for program in re.findall(r"Exec\w+=(/usr\S+)", read("systemd/" + unit)):
+            program = program.replace("%i", "denylist")
+            check(os.access(env.dir + program, os.X_OK), program)
