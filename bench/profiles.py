@@ -156,8 +156,9 @@ PROFILES = [
     Profile("get1m", BODIES + ["ours-msgpack"],
             lambda row, s: wrk(row, s, 8, "/bytes/1048576"),
             "GET of 1 MiB, wrk -c8"),
-    Profile("agents", ["floor", "ours-agents-1", "ours-agents-10",
-                       "ours-agents-100", "ours-agents-1000"],
+    Profile("agents", ["floor"] + [f"{row}-{n}" for n in
+                                  (1, 10, 100, 1000) for row in
+                                  ("floor-hop", "ours-agents")],
             lambda row, s: wrk(row, s, 32, paths=getattr(row, "paths", ())),
             "tiny GET, each route with an agent of its own, routes in turn"),
     *[Profile(f"inflight{n}", ["floor", "ours", "ours-msgpack", "nginx",

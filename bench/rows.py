@@ -119,6 +119,17 @@ def floor_hop(world):
     return floor(world, "floor-hop", "-e", path)
 
 
+def floor_hops(count):
+    """The round trips over that many connections in turn."""
+    def start(world):
+        name = f"floor-hop-{count}"
+        path = world.path(name + ".sock")
+        world.start([tool("bench/peers/floor"), "-E", path], LOAD_CPU,
+                    name + "-echo", path)
+        return floor(world, name, "-e", path, "-n", str(count))
+    return start
+
+
 # ---- nginx -------------------------------------------------------------------
 
 NGINX = """
@@ -390,6 +401,8 @@ ROWS = {
     "ours-log": ours_log,
     "ours-body-json": ours_body_json, "ours-body-msgpack": ours_body_msgpack,
     "ours-body-raw": ours_body_raw,
+    "floor-hop-1": floor_hops(1), "floor-hop-10": floor_hops(10),
+    "floor-hop-100": floor_hops(100), "floor-hop-1000": floor_hops(1000),
     "ours-agents-1": ours_many(1), "ours-agents-10": ours_many(10),
     "ours-agents-100": ours_many(100), "ours-agents-1000": ours_many(1000),
 }

@@ -3,8 +3,9 @@
  * pays for its sockets.
  *
  *	floor -l IP:PORT -u IP:PORT [-b BYTES]	relay; reads of BYTES, 64 KiB
- *	floor -l ... -u ... -e SOCKET	each read of a client goes through the
- *					echo process before it is forwarded
+ *	floor -l ... -u ... -e SOCKET [-n N]	each read of a client goes
+ *					through the echo process before it is
+ *					forwarded, over N connections in turn
  *	floor -E SOCKET			the echo process
  *
  * One upstream connection for each client's. Frames of one turn of the loop go
@@ -23,7 +24,8 @@
 
 #include "peers.h"
 
-#define HOP_MAX	(4u << 20)
+#define HOP_MAX		(256u * 1024)
+#define HOPS_MAX	4096u
 
 /* One direction's end: what came from fd and could not be written yet. */
 struct end {
@@ -40,11 +42,21 @@ struct frame {
 	uint32_t bytes, id;
 };
 
+/* A connection to the echo process. */
+struct hop {
+	int fd;
+	bool dirty;
+	char *out, *in;
+	size_t n_out, n_in;
+};
+
+static struct hop hops[HOPS_MAX], *dirty[HOPS_MAX];
+static unsigned n_hops, n_dirty, turn;
 static struct end **clients;		/* by id */
 static uint32_t n_clients, *free_ids, n_free;
-static char *buffer, *hop_out, *hop_in;
-static size_t buffer_bytes = 65536, n_hop_out, n_hop_in;
-static int epoll_fd, hop_fd = -1;
+static char *buffer;
+static size_t buffer_bytes = 65536;
+static int epoll_fd;
 static struct end *dead[1024];
 static unsigned n_dead;
 static const char *upstream;
@@ -112,62 +124,77 @@ static bool drain(struct end *e)
 
 static void hop_put(struct end *e, size_t n)
 {
+	struct hop *h = &hops[turn++ % n_hops];
 	struct frame f = { (uint32_t)n, e->id };
 
-	if (n_hop_out + sizeof(f) + n > HOP_MAX)
+	if (h->n_out + sizeof(f) + n > HOP_MAX)
 		die("the echo process does not follow");
-	memcpy(hop_out + n_hop_out, &f, sizeof(f));
-	memcpy(hop_out + n_hop_out + sizeof(f), buffer, n);
-	n_hop_out += sizeof(f) + n;
+	memcpy(h->out + h->n_out, &f, sizeof(f));
+	memcpy(h->out + h->n_out + sizeof(f), buffer, n);
+	h->n_out += sizeof(f) + n;
+	if (!h->dirty)
+		dirty[n_dirty++] = h;
+	h->dirty = true;
 }
 
-static void hop_flush(void)
+static void hop_flush(struct hop *h)
 {
-	ssize_t n;
+	ssize_t n = send(h->fd, h->out, h->n_out, MSG_NOSIGNAL);
 
-	if (!n_hop_out)
-		return;
-	n = send(hop_fd, hop_out, n_hop_out, MSG_NOSIGNAL);
+	h->dirty = false;
 	if (n <= 0)
 		return;
-	n_hop_out -= (size_t)n;
-	if (n_hop_out)
-		memmove(hop_out, hop_out + n, n_hop_out);
+	h->n_out -= (size_t)n;
+	if (h->n_out)
+		memmove(h->out, h->out + n, h->n_out);
 }
 
-static void hop_frames(void)
+static void hop_frames(struct hop *h)
 {
 	size_t at = 0;
 	struct frame f;
 
-	while (n_hop_in - at >= sizeof(f)) {
-		memcpy(&f, hop_in + at, sizeof(f));
-		if (n_hop_in - at < sizeof(f) + f.bytes)
+	while (h->n_in - at >= sizeof(f)) {
+		memcpy(&f, h->in + at, sizeof(f));
+		if (h->n_in - at < sizeof(f) + f.bytes)
 			break;
 		if (clients[f.id])
-			forward(clients[f.id], hop_in + at + sizeof(f),
+			forward(clients[f.id], h->in + at + sizeof(f),
 				f.bytes);
 		at += sizeof(f) + f.bytes;
 	}
-	n_hop_in -= at;
-	if (n_hop_in)
-		memmove(hop_in, hop_in + at, n_hop_in);
+	h->n_in -= at;
+	if (h->n_in)
+		memmove(h->in, h->in + at, h->n_in);
 }
 
-static void on_hop(void)
+static void on_hop(struct hop *h)
 {
 	for (;;) {
-		size_t room = HOP_MAX - n_hop_in;
-		ssize_t n = recv(hop_fd, hop_in + n_hop_in, room, 0);
+		size_t room = HOP_MAX - h->n_in;
+		ssize_t n = recv(h->fd, h->in + h->n_in, room, 0);
 
 		if (n == 0 || (n < 0 && errno != EAGAIN))
 			die("the echo process is gone");
 		if (n < 0)
 			return;
-		n_hop_in += (size_t)n;
-		hop_frames();
+		h->n_in += (size_t)n;
+		hop_frames(h);
 		if ((size_t)n < room)
 			return;
+	}
+}
+
+static void open_hops(const char *path, unsigned n)
+{
+	for (n_hops = 0; n_hops < n; n_hops++) {
+		struct hop *h = &hops[n_hops];
+
+		h->out = must_realloc(NULL, HOP_MAX);
+		h->in = must_realloc(NULL, HOP_MAX);
+		h->fd = peer_connect(path);
+		if (h->fd < 0)
+			die("%s: %s", path, strerror(errno));
 	}
 }
 
@@ -182,7 +209,7 @@ static void relay(struct end *e)
 			close_pair(e);
 			return;
 		}
-		if (e->client && hop_fd >= 0)
+		if (e->client && n_hops)
 			hop_put(e, (size_t)n);
 		else
 			forward(e, buffer, (size_t)n);
@@ -244,8 +271,8 @@ static void serve(int listener)
 
 	epoll_fd = epoll_create1(0);
 	epoll_ctl(epoll_fd, EPOLL_CTL_ADD, listener, &l);
-	if (hop_fd >= 0)
-		watch(hop_fd, &hop_fd);
+	for (unsigned i = 0; i < n_hops; i++)
+		watch(hops[i].fd, &hops[i]);
 	for (;;) {
 		int n = epoll_wait(epoll_fd, events, 256, -1);
 
@@ -254,50 +281,74 @@ static void serve(int listener)
 
 			if (!ptr)
 				on_accept(listener);
-			else if (ptr == &hop_fd)
-				on_hop();
+			else if (ptr >= (void *)hops &&
+				 ptr < (void *)(hops + HOPS_MAX))
+				on_hop(ptr);
 			else
 				on_end(ptr, events[i].events);
 		}
-		hop_flush();
+		while (n_dirty)
+			hop_flush(dirty[--n_dirty]);
 		reap();
 	}
 }
 
 /* ---- the echo process --------------------------------------------------------- */
 
+static bool echo_back(int fd)
+{
+	ssize_t n = recv(fd, buffer, HOP_MAX, 0), sent;
+
+	if (n <= 0)
+		return n < 0 && errno == EAGAIN;
+	for (ssize_t off = 0; off < n; off += sent) {
+		sent = send(fd, buffer + off, (size_t)(n - off), MSG_NOSIGNAL);
+		if (sent < 0)
+			return false;
+	}
+	return true;
+}
+
+/* Each connection blocks when it is written to. */
 static void echo(const char *path)
 {
-	int listener = peer_listen(path), fd;
-	size_t n, off;
-	ssize_t got;
+	struct epoll_event events[64], e = { .events = EPOLLIN };
+	int listener = peer_listen(path);
 
 	buffer = must_realloc(NULL, HOP_MAX);
-	while ((fd = accept4(listener, NULL, NULL, 0)) >= 0) {
-		while ((got = recv(fd, buffer, HOP_MAX, 0)) > 0) {
-			n = (size_t)got;
-			for (off = 0; off < n; off += (size_t)got) {
-				got = send(fd, buffer + off, n - off,
-					   MSG_NOSIGNAL);
-				if (got < 0)
-					break;
+	epoll_fd = epoll_create1(0);
+	e.data.fd = listener;
+	epoll_ctl(epoll_fd, EPOLL_CTL_ADD, listener, &e);
+	for (;;) {
+		int n = epoll_wait(epoll_fd, events, 64, -1);
+
+		for (int i = 0; i < n; i++) {
+			int fd = events[i].data.fd;
+
+			if (fd == listener) {
+				e.data.fd = accept4(listener, NULL, NULL, 0);
+				epoll_ctl(epoll_fd, EPOLL_CTL_ADD, e.data.fd,
+					  &e);
+			} else if (!echo_back(fd)) {
+				close(fd);
 			}
 		}
-		close(fd);
 	}
 }
 
 int main(int argc, char **argv)
 {
 	const char *listen_at = NULL, *hop = NULL;
+	unsigned n = 1;
 	int o;
 
-	while ((o = getopt(argc, argv, "l:u:e:E:b:")) != -1) {
+	while ((o = getopt(argc, argv, "l:u:e:E:b:n:")) != -1) {
 		switch (o) {
 		case 'l': listen_at = optarg; break;
 		case 'u': upstream = optarg; break;
 		case 'e': hop = optarg; break;
 		case 'b': buffer_bytes = strtoull(optarg, NULL, 10); break;
+		case 'n': n = (unsigned)atoi(optarg); break;
 		case 'E': echo(optarg); return 1;
 		default: die("usage: see the top of bench/peers/floor.c");
 		}
@@ -307,13 +358,8 @@ int main(int argc, char **argv)
 	clients = calloc(1u << 17, sizeof(struct end *));
 	free_ids = calloc(1u << 17, sizeof(*free_ids));
 	buffer = must_realloc(NULL, buffer_bytes);
-	if (hop) {
-		hop_out = must_realloc(NULL, HOP_MAX);
-		hop_in = must_realloc(NULL, HOP_MAX);
-		hop_fd = peer_connect(hop);
-		if (hop_fd < 0)
-			die("%s: %s", hop, strerror(errno));
-	}
+	if (hop)
+		open_hops(hop, n < HOPS_MAX ? n : HOPS_MAX);
 	serve(peer_listen(listen_at));
 	return 0;
 }
