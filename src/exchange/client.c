@@ -22,8 +22,7 @@ void client_free(struct client *c)
 	ASSERT(!c->exchange);
 	cds_list_del(&c->node);
 	c->worker->n_clients--;
-	counter_dec(&c->listener->metrics->connections);
-	peers_count(c->listener, &c->peer.peer, false);
+	connection_count(c->listener, &c->peer.peer, false);
 	loop_defer_reap(c->worker->loop, &c->reap, on_reap);
 }
 
@@ -171,8 +170,7 @@ bool client_open(struct worker_listener *l, int fd,
 	cds_list_add_tail(&c->node, &w->clients);
 	w->n_clients++;
 	l->n_clients++;
-	counter_inc(&l->metrics->connections);
-	peers_count(l, peer, true);
+	connection_count(l, peer, true);
 	park_sweep_start(w);
 	return true;
 }

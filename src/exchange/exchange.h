@@ -86,7 +86,8 @@ struct worker_listener {
 	struct watch watch;
 	struct deadline retry;		/* after EMFILE */
 	int fd;
-	unsigned n_clients;
+	unsigned n_clients;		/* some may only wait to be reaped */
+	unsigned n_open;
 	/* By name in the present snapshot; NULL when it has it no more. */
 	const struct snapshot_listener *config;
 	struct listener_metrics *metrics;	/* this worker's */
@@ -99,8 +100,9 @@ struct worker_listener {
 };
 
 /* peers.c: connections of a client over all workers. */
-void peers_count(struct worker_listener *l, const struct net_peer *peer,
-		 bool up);
+/* One connection more, or less, in all the books that are about its number. */
+void connection_count(struct worker_listener *l, const struct net_peer *peer,
+		      bool up);
 /* Has it as many as the listener lets it have? */
 bool peers_over(struct worker_listener *l, const struct net_peer *peer);
 

@@ -43,8 +43,7 @@ static int take_out(struct parked *p)
 	deadline_stop(&p->idle);
 	cds_list_del(&p->node);
 	l->worker->n_clients--;
-	counter_dec(&l->metrics->connections);
-	peers_count(l, &p->peer, false);
+	connection_count(l, &p->peer, false);
 	loop_defer_reap(l->worker->loop, &p->reap, on_reap);
 	return fd;
 }
@@ -87,8 +86,7 @@ static bool park(struct client *c)
 	cds_list_add_tail(&p->node, &l->worker->parked);
 	l->worker->n_clients++;
 	l->n_clients++;
-	counter_inc(&l->metrics->connections);
-	peers_count(l, &p->peer, true);
+	connection_count(l, &p->peer, true);
 	client_free(c);
 	return true;
 }

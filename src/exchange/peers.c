@@ -29,12 +29,14 @@ void peers_init(struct shared *s)
 	sock_random(s->peer_key, sizeof(s->peer_key));
 }
 
-void peers_count(struct worker_listener *l, const struct net_peer *peer,
-		 bool up)
+void connection_count(struct worker_listener *l, const struct net_peer *peer,
+		      bool up)
 {
 	struct shared *s = l->worker->shared;
 	uint64_t hash;
 
+	l->n_open += up ? 1u : -1u;
+	counter_add(&l->metrics->connections, up ? 1 : (uint64_t)-1);
 	if (peer->family == AF_UNIX)
 		return;
 	hash = hash_peer(l, peer);

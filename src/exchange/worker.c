@@ -86,6 +86,20 @@ static void start_agents(struct worker *w, const struct snapshot *s,
 
 /* ---- listeners -------------------------------------------------------------- */
 
+/*
+ * A set goes with its last snapshot: what is open moves on to the one that
+ * counts from now on. A name may go and come back while its clients stay.
+ */
+static void listener_count_at(struct worker_listener *l,
+			      struct listener_metrics *to)
+{
+	if (to == l->metrics)
+		return;
+	counter_add(&l->metrics->connections, (uint64_t)0 - l->n_open);
+	counter_add(&to->connections, l->n_open);
+	l->metrics = to;
+}
+
 static void listener_configure(struct worker_listener *l)
 {
 	struct worker *w = l->worker;
@@ -97,14 +111,10 @@ static void listener_configure(struct worker_listener *l)
 			l->config = &s->listeners[i];
 	if (l->config) {
 		l->settings = l->config->settings;
-		l->metrics = metrics_set_local(l->config->metrics, w->index);
-	} else if (l->metrics != &l->no_metrics) {
-		/* The set goes with its last snapshot; the clients that are
-		 * left count here. */
-		l->no_metrics = (struct listener_metrics){ 0 };
-		counter_add(&l->metrics->connections,
-			    (uint64_t)0 - l->n_clients);
-		l->metrics = &l->no_metrics;
+		listener_count_at(l, metrics_set_local(l->config->metrics,
+						       w->index));
+	} else {
+		listener_count_at(l, &l->no_metrics);
 	}
 }
 
