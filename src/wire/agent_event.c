@@ -288,6 +288,132 @@ static void read_configure(struct agent_walk *w)
 	w->e->ev.meta = NULL;
 }
 
+/* ---- go-v2: other names, and a number for the id ------------------------ */
+
+static void read_go_id(struct agent_walk *w)
+{
+	struct wire_agent_event *e = w->e;
+	static const char hex[] = "0123456789abcdef";
+	uint64_t id = 0;
+
+	if (!values_uint(&w->v, INT64_MAX, &id))
+		return;
+	/* As long as any other id, so that agents need not care. */
+	e->meta.go_request_id = id;
+	for (unsigned i = EVENT_ID_LEN; i--; id >>= 4)
+		e->meta.correlation_id[i] = hex[id & 15];
+	e->correlation_id = slice_of(e->meta.correlation_id, EVENT_ID_LEN);
+}
+
+static void read_go_head(struct agent_walk *w, bool request)
+{
+	static const struct slice names[] = {
+		{ "request_id", 10 }, { "method", 6 }, { "uri", 3 },
+		{ "headers", 7 }, { "has_body", 8 }, { "status_code", 11 },
+	};
+	struct event_head *h = &w->e->ev.head;
+	struct reader_members m;
+	uint64_t status = 0;
+	int i;
+
+	if (!values_struct(&w->v, false, &m, names, ARRAY_LEN(names)))
+		return;
+	while ((i = reader_member(&w->v.r, &m)) >= 0) {
+		if (i == 0)
+			read_go_id(w);
+		else if (i == 1)
+			(void)values_str(&w->v, &h->method);
+		else if (i == 2)
+			(void)values_str(&w->v, &h->uri);
+		else if (i == 3)
+			read_fields(w);
+		else if (i == 4)
+			(void)values_bool_or_nil(&w->v, &h->has_body);
+		else
+			(void)values_uint(&w->v, UINT16_MAX, &status);
+	}
+	h->status = (uint16_t)status;
+	need(w, &m, request ? 0x1f : 0x39);
+}
+
+static void read_go_chunk(struct agent_walk *w)
+{
+	static const struct slice names[] = {
+		{ "request_id", 10 }, { "chunk_index", 11 }, { "data", 4 },
+		{ "is_last", 7 },
+	};
+	struct event_chunk *c = &w->e->ev.chunk;
+	struct reader_members m;
+	uint64_t index = 0;
+	int i;
+
+	if (!values_struct(&w->v, false, &m, names, ARRAY_LEN(names)))
+		return;
+	while ((i = reader_member(&w->v.r, &m)) >= 0) {
+		if (i == 0)
+			read_go_id(w);
+		else if (i == 1)
+			(void)values_uint(&w->v, UINT32_MAX, &index);
+		else if (i == 2)
+			read_data(w);
+		else
+			(void)values_bool_or_nil(&w->v, &c->is_last);
+	}
+	c->index = (uint32_t)index;
+	c->pieces = &w->e->data;
+	c->n_pieces = 1;
+	c->bytes = w->e->data.n;
+	need(w, &m, 0xf);
+}
+
+/* Complete is a cancel; the reason tells which of both it is. */
+static void read_go_cancel(struct agent_walk *w)
+{
+	static const struct slice names[] = {
+		{ "request_id", 10 }, { "reason", 6 },
+	};
+	struct reader_members m;
+	int i;
+
+	if (!values_struct(&w->v, false, &m, names, ARRAY_LEN(names)))
+		return;
+	while ((i = reader_member(&w->v.r, &m)) >= 0) {
+		if (i == 0)
+			read_go_id(w);
+		else
+			(void)values_str_or_nil(&w->v,
+						&w->e->ev.complete.error);
+	}
+	need(w, &m, 1);
+}
+
+static bool read_go_event(struct agent_walk *w, uint8_t type)
+{
+	struct event *ev = &w->e->ev;
+
+	switch (type) {
+	case FRAME_REQUEST_HEAD:
+	case FRAME_RESPONSE_HEAD:
+		ev->type = type == FRAME_REQUEST_HEAD ? EVENT_REQUEST_HEAD
+						      : EVENT_RESPONSE_HEAD;
+		read_go_head(w, type == FRAME_REQUEST_HEAD);
+		return true;
+	case FRAME_REQUEST_CHUNK:
+	case FRAME_RESPONSE_CHUNK:
+		ev->type = type == FRAME_REQUEST_CHUNK ? EVENT_REQUEST_CHUNK
+						       : EVENT_RESPONSE_CHUNK;
+		read_go_chunk(w);
+		return true;
+	case FRAME_GO_CANCEL:
+		ev->type = EVENT_COMPLETE;
+		read_go_cancel(w);
+		return true;
+	}
+	return false;
+}
+
+/* ---- v2, and v1 which wraps it ------------------------------------------- */
+
 static bool read_event(struct agent_walk *w, uint8_t type)
 {
 	struct event *ev = &w->e->ev;
@@ -319,6 +445,52 @@ static bool read_event(struct agent_walk *w, uint8_t type)
 	return false;
 }
 
+static uint8_t v1_type(struct slice name)
+{
+	static const struct {
+		const char *name;
+		uint8_t type;
+	} types[] = {
+		{ "request_headers", FRAME_REQUEST_HEAD },
+		{ "request_body_chunk", FRAME_REQUEST_CHUNK },
+		{ "response_headers", FRAME_RESPONSE_HEAD },
+		{ "response_body_chunk", FRAME_RESPONSE_CHUNK },
+		{ "request_complete", FRAME_COMPLETE },
+		{ "configure", FRAME_CONFIGURE },
+	};
+
+	for (unsigned i = 0; i < ARRAY_LEN(types); i++)
+		if (slice_eq(name, slice_str(types[i].name)))
+			return types[i].type;
+	return 0;
+}
+
+/* The type must stand before the payload, as all proxies write it. */
+static bool read_v1_event(struct agent_walk *w)
+{
+	static const struct slice names[] = {
+		{ "version", 7 }, { "event_type", 10 }, { "payload", 7 },
+	};
+	struct slice name = SLICE_NONE;
+	struct reader_members m;
+	bool read = false;
+	uint64_t version;
+	int i;
+
+	if (!values_struct(&w->v, false, &m, names, ARRAY_LEN(names)))
+		return false;
+	while ((i = reader_member(&w->v.r, &m)) >= 0) {
+		if (i == 0)
+			(void)values_uint(&w->v, UINT32_MAX, &version);
+		else if (i == 1)
+			(void)values_str(&w->v, &name);
+		else if (!(read = read_event(w, v1_type(name))))
+			return false;
+	}
+	need(w, &m, 0x7);
+	return read;
+}
+
 bool wire_agent_decode_event(uint8_t type, char *buf, size_t len,
 			     const struct wire_format *f, struct arena *scratch,
 			     struct wire_agent_event *out)
@@ -330,7 +502,8 @@ bool wire_agent_decode_event(uint8_t type, char *buf, size_t len,
 	memset(out, 0, sizeof(*out));
 	out->ev.meta = &out->meta;
 	values_init(&w.v, buf, len, json, scratch);
-	if (!read_event(&w, type))
+	if (f->dialect == WIRE_GO ? !read_go_event(&w, type) :
+	    f->dialect == WIRE_V1 ? !read_v1_event(&w) : !read_event(&w, type))
 		return false;
 	return reader_at_end(&w.v.r) && !w.v.fault;
 }

@@ -12,6 +12,7 @@ struct emit {
 	char *o;
 	bool json, arrays, raw_body;
 	bool comma;		/* JSON: something stands before */
+	enum wire_dialect dialect;
 };
 
 static void emit_comma(struct emit *e)
@@ -172,6 +173,21 @@ static void emit_decision(struct emit *e, const struct decision *d)
 	emit_close(e, '}');
 }
 
+static void emit_go_op(struct emit *e, const char *name,
+		       const struct header_op *op)
+{
+	emit_map(e, 3);
+	emit_field(e, "operation");
+	emit_word(e, name);
+	emit_field(e, "name");
+	emit_str(e, op->name);
+	if (op->kind != HEADER_REMOVE) {
+		emit_field(e, "value");
+		emit_str(e, op->value);
+	}
+	emit_close(e, '}');
+}
+
 static void emit_ops(struct emit *e, const struct header_op *ops, unsigned n)
 {
 	static const char *const names[] = {
@@ -181,6 +197,10 @@ static void emit_ops(struct emit *e, const struct header_op *ops, unsigned n)
 
 	emit_array(e, n);
 	for (unsigned i = 0; i < n; i++) {
+		if (e->dialect == WIRE_GO) {
+			emit_go_op(e, names[ops[i].kind], &ops[i]);
+			continue;
+		}
 		emit_map(e, 1);
 		emit_key(e, slice_str(names[ops[i].kind]));
 		emit_struct(e, ops[i].kind == HEADER_REMOVE ? 1 : 2);
@@ -206,6 +226,7 @@ static void emit_texts(struct emit *e, const struct slice *texts, unsigned n)
 
 static void emit_audit(struct emit *e, const struct decision *d)
 {
+	bool id = d->id_kind != DECISION_ID_MISSING && e->dialect == WIRE_V2;
 	const struct audit *a = &d->audit;
 
 	emit_struct(e, 5);
@@ -221,8 +242,8 @@ static void emit_audit(struct emit *e, const struct decision *d)
 	emit_field(e, "reason_codes");
 	emit_texts(e, a->reasons, a->n_reasons);
 	emit_field(e, "custom");
-	emit_map(e, d->id_kind != DECISION_ID_MISSING);
-	if (d->id_kind != DECISION_ID_MISSING) {
+	emit_map(e, id);
+	if (id) {
 		emit_key(e, SLICE("correlation_id"));
 		emit_str(e, d->id);
 	}
@@ -290,6 +311,38 @@ static void emit_reply(struct emit *e, const struct decision *d)
 	emit_struct_end(e);
 }
 
+/* What the Go SDK writes; it has no room for the rest. */
+static void emit_go_reply(struct emit *e, const struct decision *d)
+{
+	emit_map(e, 5);
+	if (d->id_kind != DECISION_ID_MISSING) {
+		emit_field(e, "request_id");
+		emit_comma(e);
+		e->o = put_json_u64(e->o, d->id_kind == DECISION_ID_PRESENT ?
+				    d->go_id : 0);
+	}
+	emit_field(e, "decision");
+	if (d->needs_more && d->kind == DECISION_ALLOW) {
+		emit_map(e, 1);
+		emit_field(e, "needs_more");
+		emit_bool(e, true);
+		emit_close(e, '}');
+	} else {
+		emit_decision(e, d);
+	}
+	if (d->n_request_ops) {
+		emit_field(e, "request_headers");
+		emit_ops(e, d->request_ops, d->n_request_ops);
+	}
+	if (d->n_response_ops) {
+		emit_field(e, "response_headers");
+		emit_ops(e, d->response_ops, d->n_response_ops);
+	}
+	emit_field(e, "audit");
+	emit_audit(e, d);
+	emit_close(e, '}');
+}
+
 static size_t pairs_bound(const struct name_value *p, unsigned n)
 {
 	size_t sum = 0;
@@ -339,16 +392,24 @@ bool wire_agent_encode_reply(struct outq *q, const struct wire_format *f,
 	bool json = f->encoding == WIRE_JSON;
 	struct emit e = { .json = json,
 			  .arrays = !json && f->shape == WIRE_ARRAY,
-			  .raw_body = !json && f->raw_body };
+			  .raw_body = !json && f->raw_body,
+			  .dialect = f->dialect };
+	size_t head = f->dialect == WIRE_V1 ? FRAME_V1_HEAD : FRAME_HEAD;
 	size_t bound = FRAME_HEAD + reply_bound(d), size;
 	char *start = outq_reserve(q, bound);
 
 	if (!start)
 		return false;
-	e.o = start + FRAME_HEAD;
-	emit_reply(&e, d);
+	e.o = start + head;
+	if (f->dialect == WIRE_GO)
+		emit_go_reply(&e, d);
+	else
+		emit_reply(&e, d);
 	size = (size_t)(e.o - start);
 	ASSERT(size <= bound);
-	frame_write_head(start, FRAME_REPLY, size - FRAME_HEAD);
+	if (f->dialect == WIRE_V1)
+		frame_write_v1_head(start, size - head);
+	else
+		frame_write_head(start, FRAME_REPLY, size - head);
 	return outq_commit(q, size);
 }

@@ -121,6 +121,8 @@ struct wire_agent_event {
 	struct bslice data;		/* decoded bytes of a chunk */
 };
 
+/* go-v2: correlation ids are request_id as 32 hex digits; 0x30 is a complete
+ * whose error is the reason. v1: type is not looked at. */
 bool wire_agent_decode_event(uint8_t type, char *buf, size_t len,
 	const struct wire_format *f, struct arena *scratch,
 	struct wire_agent_event *out) MUST_CHECK;
@@ -133,5 +135,9 @@ bool wire_agent_decode_handshake(struct slice payload, bool *offers_msgpack,
 	bool *offers_json) MUST_CHECK;
 bool wire_agent_encode_handshake(struct outq *q, const char *name,
 	const char *version, enum wire_encoding encoding) MUST_CHECK;
+bool wire_agent_encode_go_handshake(struct outq *q, const char *name)
+	MUST_CHECK;
+/* v1's {"success":...}. */
+bool wire_agent_encode_ack(struct outq *q, bool success) MUST_CHECK;
 
 #endif

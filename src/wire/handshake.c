@@ -223,3 +223,36 @@ bool wire_agent_encode_handshake(struct outq *q, const char *name,
 				     : PUT_LIT(o, "\"json\"}");
 	return queue(q, start, o, FRAME_HANDSHAKE_REPLY);
 }
+
+bool wire_agent_encode_go_handshake(struct outq *q, const char *name)
+{
+	struct slice n = slice_str(name);
+	unsigned ignored = 0;
+	char *start, *o;
+
+	start = outq_reserve(q, FIXED_MAX + PUT_JSON_MAX(n.n));
+	if (!start)
+		return false;
+	o = PUT_LIT(start + FRAME_HEAD, "{\"accepted\":true,"
+		    "\"protocol_version\":2,\"agent_name\":");
+	o = put_json_text(o, n, &ignored);
+	o = PUT_LIT(o, ",\"capabilities\":{\"handles_request_headers\":true,"
+		    "\"handles_request_body\":true,"
+		    "\"handles_response_headers\":true,"
+		    "\"handles_response_body\":true,"
+		    "\"supports_streaming\":true,"
+		    "\"supports_cancellation\":true}}");
+	return queue(q, start, o, FRAME_HANDSHAKE_REPLY);
+}
+
+bool wire_agent_encode_ack(struct outq *q, bool success)
+{
+	char *start = outq_reserve(q, 64), *o;
+
+	if (!start)
+		return false;
+	o = PUT_LIT(start + FRAME_V1_HEAD, "{\"success\":");
+	o = put_byte(put_json_bool(o, success), '}');
+	frame_write_v1_head(start, (size_t)(o - start) - FRAME_V1_HEAD);
+	return outq_commit(q, (size_t)(o - start));
+}

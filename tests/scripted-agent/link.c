@@ -232,10 +232,14 @@ static void spoil_decision(struct answer *a, const struct wire_agent_event *e)
 					  ? &a->d.request_body
 					  : &a->d.response_body;
 
-	if (a->faults & FAULT_WRONG_ID)
+	if (a->faults & FAULT_WRONG_ID) {
 		a->d.id = SLICE(other);
-	if (a->faults & FAULT_EMPTY_ID)
+		a->d.go_id ^= 1u << 30;
+	}
+	if (a->faults & FAULT_EMPTY_ID) {
 		a->d.id = SLICE_NONE;
+		a->d.go_id = 0;
+	}
 	if (a->faults & FAULT_NO_ID)
 		a->d.id_kind = DECISION_ID_MISSING;
 	if ((a->faults & FAULT_WRONG_INDEX) && !m->present) {
@@ -279,6 +283,17 @@ static void spoil_bytes(const struct answer *a, char *p, size_t *n)
 		*n = 0;
 }
 
+/* The frame of an answer, as its dialect has it. */
+static bool encode_answer(struct link *l, struct outq *q,
+			  const struct answer *a,
+			  const struct wire_agent_event *e)
+{
+	if (l->format.dialect == WIRE_V1 &&
+	    (e->ev.type == EVENT_COMPLETE || e->ev.type == EVENT_CONFIGURE))
+		return wire_agent_encode_ack(q, a->d.kind == DECISION_ALLOW);
+	return wire_agent_encode_reply(q, &l->format, &a->d);
+}
+
 static void reply_slow(struct link *l, struct answer *a,
 		       const struct wire_agent_event *e)
 {
@@ -289,7 +304,7 @@ static void reply_slow(struct link *l, struct answer *a,
 
 	outq_init(&q, &l->agent->blocks);
 	spoil_decision(a, e);
-	if (!wire_agent_encode_reply(&q, &l->format, &a->d)) {
+	if (!encode_answer(l, &q, a, e)) {
 		outq_clear(&q);
 		l->dead = true;
 		return;
@@ -317,12 +332,15 @@ static void reply_slow(struct link *l, struct answer *a,
 static void reply(struct link *l, struct answer *a,
 		  const struct wire_agent_event *e)
 {
-	if (a->faults & FAULT_NO_REPLY)
+	/* go-v2 answers no end. */
+	if ((a->faults & FAULT_NO_REPLY) ||
+	    (l->format.dialect == WIRE_GO && e->ev.type == EVENT_COMPLETE))
 		return;
+	a->d.go_id = e->meta.go_request_id;
 	l->agent->totals.replies++;
 	if (a->faults || a->delay_ms || a->reorder || a->drip_bytes || l->items)
 		reply_slow(l, a, e);
-	else if (!wire_agent_encode_reply(&l->out, &l->format, &a->d))
+	else if (!encode_answer(l, &l->out, a, e))
 		l->dead = true;
 }
 
@@ -367,7 +385,19 @@ static void on_unreadable(struct link *l, const struct frame_seen *f)
 	reply(l, &a, &e);
 }
 
-static void on_event(struct link *l, const struct frame_seen *f, char *p)
+/* For the log: as v2 calls it. */
+static void name_frame(struct frame_seen *f, const struct wire_agent_event *e,
+		       enum wire_dialect dialect)
+{
+	if (dialect == WIRE_V2)
+		return;
+	f->type = frame_type_of(e->ev.type);
+	if (dialect == WIRE_GO && e->ev.type == EVENT_COMPLETE &&
+	    !slice_eq(e->ev.complete.error, SLICE("complete")))
+		f->type = FRAME_CANCEL;
+}
+
+static void on_event(struct link *l, struct frame_seen *f, char *p)
 {
 	struct agent *agent = l->agent;
 	struct seen now, *seen = NULL;
@@ -380,6 +410,7 @@ static void on_event(struct link *l, const struct frame_seen *f, char *p)
 		on_unreadable(l, f);
 		return;
 	}
+	name_frame(f, &e, l->format.dialect);
 	agent->totals.by_event[e.ev.type]++;
 	agent->totals.data_bytes += e.data.n;
 	x = exchange_of(agent, &e);
@@ -405,6 +436,8 @@ static bool choose_encoding(struct link *l, bool msgpack, bool json)
 	const struct agent *a = l->agent;
 
 	l->format = a->format;
+	if (a->format.dialect == WIRE_GO)
+		return true;	/* JSON, whatever is offered */
 	if (!a->encoding_forced)
 		l->format.encoding = msgpack ? WIRE_MSGPACK : WIRE_JSON;
 	if (l->format.encoding == WIRE_JSON)
@@ -446,7 +479,9 @@ static void on_handshake(struct link *l, struct slice payload)
 		return;
 	}
 	outq_init(&q, &l->agent->blocks);
-	if (!wire_agent_encode_handshake(&q, "scripted", VERSION,
+	if (l->format.dialect == WIRE_GO ?
+	    !wire_agent_encode_go_handshake(&q, "scripted") :
+	    !wire_agent_encode_handshake(&q, "scripted", VERSION,
 					 l->format.encoding))
 		l->dead = true;
 	p = linear(&q, &n);
@@ -466,17 +501,33 @@ static void on_ping(struct link *l, struct slice payload)
 		l->dead = true;
 		return;
 	}
-	frame_write_head(pong, FRAME_PONG, payload.n);
+	frame_write_head(pong, l->format.dialect == WIRE_GO ? FRAME_GO_PONG :
+			 FRAME_PONG, payload.n);
 	if (payload.n)
 		memcpy(pong + FRAME_HEAD, payload.p, payload.n);
 	send_bytes(l, pong, FRAME_HEAD + payload.n, 0, false);
 	free(pong);
 }
 
+static bool is_event(const struct link *l, uint8_t type)
+{
+	switch (l->format.dialect) {
+	case WIRE_V2:
+		break;
+	case WIRE_GO:
+		return (type >= FRAME_REQUEST_HEAD &&
+			type <= FRAME_RESPONSE_CHUNK) ||
+		       type == FRAME_GO_CANCEL;
+	case WIRE_V1:
+		return true;
+	}
+	return type >= FRAME_REQUEST_HEAD && type <= FRAME_CONFIGURE;
+}
+
 static void on_frame(struct link *l, uint8_t type, char *p, size_t n)
 {
 	struct agent *a = l->agent;
-	bool event = type >= FRAME_REQUEST_HEAD && type <= FRAME_CONFIGURE;
+	bool event = is_event(l, type);
 	struct frame_seen f = { ++a->totals.frames, l->number, type, n, 0 };
 
 	if (!a->quiet)
@@ -490,8 +541,11 @@ static void on_frame(struct link *l, uint8_t type, char *p, size_t n)
 		framelog_other(&f, false);
 	if (type == FRAME_HANDSHAKE && !l->greeted)
 		on_handshake(l, slice_of(p, n));
-	else if (type == FRAME_PING)
+	else if (type == (l->format.dialect == WIRE_GO ? FRAME_GO_PING :
+			  FRAME_PING))
 		on_ping(l, slice_of(p, n));
+	else if (l->format.dialect == WIRE_GO)
+		on_unreadable(l, &f);	/* as the Go SDK does */
 	else if (type != FRAME_CANCEL)
 		l->dead = true;
 }
@@ -506,8 +560,12 @@ static void handle_frames(struct link *l)
 	uint8_t type;
 
 	while (!l->dead && !l->closing) {
-		r = frame_read(l->in + at, l->n - at, FRAME_MAX, &type,
-			       &payload, &used);
+		type = 0;
+		r = l->format.dialect == WIRE_V1 ?
+			frame_read_v1(l->in + at, l->n - at, FRAME_V1_MAX,
+				      &payload, &used) :
+			frame_read(l->in + at, l->n - at, FRAME_MAX, &type,
+				   &payload, &used);
 		if (r != FRAME_OK)
 			break;
 		on_frame(l, type, l->in + (payload.p - l->in), payload.n);
@@ -592,6 +650,8 @@ void link_new(struct agent *a, int fd)
 	l->agent = a;
 	l->fd = fd;
 	l->number = (unsigned)++a->totals.links;
+	l->format.dialect = a->format.dialect;
+	l->greeted = a->format.dialect == WIRE_V1;
 	l->items_end = &l->items;
 	l->size = IN_MIN;
 	l->in = malloc(IN_MIN);

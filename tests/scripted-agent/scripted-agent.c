@@ -77,8 +77,9 @@ static int read_options(int argc, char **argv, struct options *o,
 							 : WIRE_ARRAY;
 		} else if (c == OPT_DIALECT && (!strcmp(optarg, "go") ||
 						!strcmp(optarg, "v1"))) {
-			fprintf(stderr, "dialect %s: not yet\n", optarg);
-			return 2;
+			a->format.dialect = *optarg == 'g' ? WIRE_GO : WIRE_V1;
+			a->format.encoding = WIRE_JSON;
+			a->encoding_forced = true;
 		} else if (c == 'h') {
 			printf("%s\n%s", usage, script_help);
 			return 0;
