@@ -17,6 +17,7 @@
  *	drain.c		drain and stop
  *	handover.c	to a new binary, and from an old one
  *	reload.c	from a file to all workers
+ *	changes.c	what a reload changes
  *	thread.c	a worker's thread
  *	sockets.c	what is listened on
  *	inherit.c	what of it came with the process

@@ -10,6 +10,7 @@
 
 #include "base/mem.h"
 #include "config/load.h"
+#include "daemon/changes.h"
 #include "daemon/control.h"
 #include "daemon/notify.h"
 
@@ -215,6 +216,8 @@ bool reload_adopt(struct control *c, struct config *config)
 		goto fail;
 	switch_order_fini(&c->reload.order);
 	c->reload.order = order;
+	if (c->current && log_level() >= LOG_INFO)
+		(void)changes_log(c->current->config, config);
 	rcu_publish(&c->current, s);
 	c->snapshots_live++;
 	log_set_level(config->log_level);

@@ -1,5 +1,6 @@
 """SIGHUP and SIGTERM under load."""
 import os
+import re
 import signal
 import threading
 
@@ -45,6 +46,35 @@ def test_reload_under_load(env):
     d.wait_idle()
     d.wait_metric(1, "config_snapshots_live")
     eq(d.metric("config_reloads_total", result="ok"), n)
+
+
+def test_reload_says_what_changes(env):
+    d = env.proxy(env.origin().port)
+    old = d.config
+
+    def changes(new):
+        d.config = new
+        before = len(d.own_log())
+        d.reload()
+        wait_for(lambda: "result=ok" in d.own_log()[before:], "the line")
+        return re.findall(r"event=change (.*)", d.own_log()[before:])
+
+    eq(changes(dict(old)), [])
+    eq(changes(dict(old, drain_timeout="7s")),
+       ['key=drain_timeout from="30s" to="7s"'])
+    eq(changes(old), ['key=drain_timeout from="7s" to="30s"'])
+    got = changes(dict(old, routes=[
+        {"name": "first", "match": {"path": "/x"}, "upstream": "app"},
+        dict(old["routes"][0], budget="3s")]))
+    eq(len(got), 2, got)
+    check(got[0] == 'key=routes[all].budget from="30s" to="3s"' and
+          got[1].startswith('key=routes[first] from=none to={"name":"first"'),
+          got)
+    # More than anybody wants to read.
+    got = changes(dict(old, routes=[
+        {"name": "r%d" % i, "upstream": "app"} for i in range(200)]))
+    eq(len(got), 51)
+    check("more" in got[-1])
 
 
 def test_reload_refused(env):
