@@ -165,3 +165,21 @@ void outq_consume(struct outq *q, size_t n)
 	if (q->bytes == 0 && q->tail)
 		outq_drop_tail(q);
 }
+
+bool outq_take(struct outq *to, struct outq *from, size_t n)
+{
+	if (n == from->bytes) {
+		outq_move(to, from);
+		return true;
+	}
+	while (n > 0) {
+		struct oseg *seg = from->first;
+		size_t part = min_size(seg->n, n);
+
+		if (!outq_ref(to, seg->block, seg->p, part))
+			return false;
+		outq_consume(from, part);
+		n -= part;
+	}
+	return true;
+}

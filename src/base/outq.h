@@ -45,6 +45,9 @@ bool outq_ref(struct outq *q, struct block *block, const char *p, size_t n)
 	MUST_CHECK;
 /* Moves all segments of `from` to the end of `q`. Same pool. Cannot fail. */
 void outq_move(struct outq *q, struct outq *from);
+/* Moves the first n bytes (n <= from->bytes) to the end of `to`. Same pool.
+ * False: no memory, some may have moved. */
+bool outq_take(struct outq *to, struct outq *from, size_t n) MUST_CHECK;
 /* Fills at most `max` iovecs with the front of the queue; returns how many. */
 int outq_iov(const struct outq *q, struct iovec *iov, int max);
 /* Drops n bytes (n <= q->bytes) from the front: they were sent. */

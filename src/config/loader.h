@@ -92,7 +92,7 @@ config_read_fn read_id, read_json, read_workers, read_log_path, read_address,
 	read_agent_name, read_upstream_name, read_agent_upstreams,
 	read_hash_key, read_check_path, read_check_host, read_headers,
 	read_header_names, read_respond_body, read_redirect_url,
-	read_redirect_status, read_mode;
+	read_redirect_status, read_mode, read_sample;
 
 /* The policy of this row's map names too_large itself. */
 bool policy_names_too_large(const struct node *on_failure);
@@ -115,6 +115,6 @@ config_show_fn show_id, show_json, show_text, show_address, show_networks, show_
 	show_routes, show_route_agents, show_agent_name, show_upstream_name,
 	show_agent_upstreams, show_hash_key, show_check, show_check_text,
 	show_of_bodies, show_headers, show_respond,
-	show_redirect_status, show_mode;
+	show_redirect_status, show_mode, show_sample;
 
 #endif

@@ -131,7 +131,11 @@ struct config_agent {
 enum config_body_mode { BODY_NONE, BODY_STREAM, BODY_HOLD, BODY_BUFFER };
 
 /* An agent as a route uses it. */
+#define OBSERVE_ALWAYS	1000000u
+
 struct config_route_agent {
+	bool observe;			/* asked, but decides nothing */
+	uint32_t sample;		/* observed exchanges of OBSERVE_ALWAYS */
 	const struct config_agent *agent;
 	enum config_body_mode request_body, response_body;
 	bool response_head;		/* also true if response_body is set */

@@ -1,6 +1,7 @@
 /* Readers of the rows of root, listeners and agents. */
 #include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "config/loader.h"
 #include "config/value.h"
@@ -179,6 +180,25 @@ void read_mode(struct loader *l, const struct config_row *row,
 		loader_fault(l, value, "must be 0 to 0777");
 	else
 		lis->mode = mode;
+}
+
+/* 0.0001% to 100%, in parts of a million. */
+void read_sample(struct loader *l, const struct config_row *row,
+		 const struct node *value, void *object)
+{
+	struct config_route_agent *asked = object;
+	const char *text = loader_text(l, value);
+	char *end;
+	double percent;
+
+	if (!text)
+		return;
+	percent = text[0] >= '0' && text[0] <= '9' ? strtod(text, &end) : -1;
+	if (percent < 0.0001 || percent > 100 || strcmp(end, "%") != 0)
+		loader_fault(l, value, "must be 0.0001%% to 100%%");
+	else
+		asked->sample = (uint32_t)(percent * (OBSERVE_ALWAYS / 100) +
+					   0.5);
 }
 
 void read_networks(struct loader *l, const struct config_row *row,

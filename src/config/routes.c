@@ -283,10 +283,15 @@ static void check_asked(struct loader *l, const struct node *value,
 	/* A response's body makes sense to who has seen its head. */
 	if (asked->response_body != BODY_NONE)
 		asked->response_head = true;
+	if (asked->observe)
+		memset(&asked->on_failure, 0, sizeof(asked->on_failure));
+	else if (node_get(value, "sample"))
+		loader_fault_at(l, node_get(value, "sample"), "sample",
+				"has no effect: mode is enforce");
 	settle_too_large(l, value, asked);
 	if (!agent)
 		return;
-	if (!agent->has_on_failure && !node_get(value, "on_failure"))
+	if (!asked->observe && !agent->has_on_failure && !node_get(value, "on_failure"))
 		loader_fault_at(l, value, "on_failure", "is missing: say deny "
 				"or allow here or at agents.%.64s.on_failure",
 				agent->name);

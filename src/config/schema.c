@@ -50,7 +50,7 @@ WORDS(encodings, "auto", "json", "msgpack");
 WORDS(shapes, "array", "map");
 WORDS(sides, "none", "request", "response", "both");
 WORDS(completes, "auto", "always", "never");
-WORDS(modes, "enforce");
+WORDS(modes, "enforce", "observe");
 WORDS(bodies, "none", "stream", "hold", "buffer");
 WORDS(too_large, "block", "skip");
 
@@ -277,8 +277,12 @@ static const struct config_row rows[] = {
   .help = "who is asked, in this order" },
 { ASKED("name"), OTHER("name of an agent", read_agent_name, show_agent_name),
   IN(config_route_agent, agent), .required = true, .help = "which agent" },
-{ ASKED("mode"), WORD(modes), .fallback = "enforce",
-  .help = "what its answers are for" },
+{ ASKED("mode"), WORD(modes), IN(config_route_agent, observe),
+  .fallback = "enforce",
+  .help = "observe: its answers are only counted, logged and compared" },
+{ ASKED("sample"), OTHER("percentage", read_sample, show_sample),
+  IN(config_route_agent, sample), .fallback = "100%",
+  .help = "how many of the exchanges it observes" },
 { ASKED("request_body"), WORD(bodies), IN(config_route_agent, request_body),
   .fallback = "none", .help = "how it gets the request's body" },
 { ASKED("response_head"), BOOL, IN(config_route_agent, response_head),

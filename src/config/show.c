@@ -147,6 +147,15 @@ json_t *show_mode(const struct config_row *row, const void *object)
 	return json_sprintf("%04o", lis->mode);
 }
 
+json_t *show_sample(const struct config_row *row, const void *object)
+{
+	const struct config_route_agent *asked = object;
+
+	if (!asked->observe)
+		return NULL;
+	return json_sprintf("%g%%", asked->sample * 100.0 / OBSERVE_ALWAYS);
+}
+
 json_t *show_networks(const struct config_row *row, const void *object)
 {
 	const struct config_listener *lis = object;

@@ -167,6 +167,14 @@ void ask_recount(struct party *p, enum event_type type,
 	counter_inc(&p->metrics->failures[CAUSE_PROTOCOL]);
 }
 
+/* For comparing with what observers would have done. */
+static void note_refused(struct party *p, enum event_type type)
+{
+	p->ex->decided_by = p->agent_config->name;
+	p->ex->refused = true;
+	p->ex->refused_at = (uint8_t)type;
+}
+
 bool ask_failed(struct party *p, struct flow *f, enum event_type type,
 		enum cause cause, bool refused)
 {
@@ -177,11 +185,11 @@ bool ask_failed(struct party *p, struct flow *f, enum event_type type,
 	case OUTCOME_ALLOW:
 		return true;
 	case OUTCOME_DENY:
-		ex->decided_by = p->agent_config->name;
+		note_refused(p, type);
 		answer_error(ex, o.status, ENDED_AGENT, cause_names[cause]);
 		return false;
 	case OUTCOME_CUT:
-		ex->decided_by = p->agent_config->name;
+		note_refused(p, type);
 		answer_cut(ex, ENDED_AGENT, cause_names[cause]);
 		return false;
 	}
@@ -258,11 +266,12 @@ bool ask_take_ops(struct party *p, struct flow *f, const struct decision *d)
 	return true;
 }
 
-void ask_refuse(struct party *p, struct flow *f, const struct decision *d)
+void ask_refuse(struct party *p, struct flow *f, enum event_type type,
+		const struct decision *d)
 {
 	struct exchange *ex = f->ex;
 
-	ex->decided_by = p->agent_config->name;
+	note_refused(p, type);
 	if (response_begun(ex))
 		answer_cut(ex, ENDED_AGENT, verdict_names[d->kind]);
 	else
@@ -373,10 +382,10 @@ static void merge_heads(struct flow *f)
 	case MERGE_DECIDED:
 		p = &ex->parties[m.index];
 		if (p->decision) {
-			ask_refuse(p, f, p->decision);
+			ask_refuse(p, f, f->kind->head_event, p->decision);
 			return;
 		}
-		ex->decided_by = p->agent_config->name;
+		note_refused(p, f->kind->head_event);
 		answer_error(ex, p->fail_status, ENDED_AGENT,
 			     cause_names[p->fail_cause]);
 		return;
@@ -478,6 +487,7 @@ void ask_head(struct flow *f)
 
 		if (!is_asked(p, f)) {
 			f->slots[i].state = MERGE_SKIPPED;
+			observe_head(f, p);
 			continue;
 		}
 		timeout_us = ask_timeout(p, f->kind->head_event, &cause);

@@ -196,6 +196,10 @@ static bool make_parties(struct exchange *ex)
 		p->ops_tail[SIDE_RESPONSE] = &p->ops[SIDE_RESPONSE];
 		agent_session_init(&p->session, p->agent, ex->worker->loop,
 				   &ex->meta);
+		if (p->config->observe && !observe_init(p)) {
+			exchange_no_memory(ex);
+			return false;
+		}
 	}
 	ex->n_parties = route->n_agents;
 	return true;
@@ -619,7 +623,8 @@ const struct sink_events flow_sink_events = {
 void exchange_withdraw_calls(struct exchange *ex, enum wire_cancel why)
 {
 	for (unsigned i = 0; i < ex->n_parties; i++)
-		agent_withdraw(&ex->parties[i].head_call, why);
+		if (!ex->parties[i].observer)
+			agent_withdraw(&ex->parties[i].head_call, why);
 	agent_withdraw(&ex->request.call, why);
 	agent_withdraw(&ex->response.call, why);
 	ex->request.asking = ex->response.asking = false;
@@ -680,7 +685,8 @@ static void end_sessions(struct exchange *ex)
 {
 	struct event_complete complete = {
 		.status = ex->status == 499 ? 0 : (uint16_t)ex->status,
-		.duration_ms = (ex->worker->loop->now_us - ex->start_us) /
+		.duration_ms = ((ex->end_us ? ex->end_us :
+				 ex->worker->loop->now_us) - ex->start_us) /
 			       1000,
 		.request_body_size = ex->request.body_bytes,
 		.response_body_size = ex->response.sent_bytes,
@@ -727,6 +733,17 @@ static enum wire_cancel cancel_reason(enum ended_by by)
 	return WIRE_CANCEL_MANUAL;
 }
 
+void exchange_finish(struct exchange *ex)
+{
+	cds_list_del(&ex->node);
+	if (ex->observed)
+		observe_fini(ex);
+	record_end(ex);
+	if (ex->snapshot)
+		exchange_let_go(ex);
+	loop_defer_reap(ex->worker->loop, &ex->reap, on_exchange_reap);
+}
+
 void exchange_end(struct exchange *ex, enum ended_by by, const char *why)
 {
 	struct client *c = ex->client;
@@ -743,13 +760,13 @@ void exchange_end(struct exchange *ex, enum ended_by by, const char *why)
 	give_back(ex, false);
 	flow_abort(&ex->request, "ended");
 	flow_abort(&ex->response, "ended");
-	record_end(ex);
-	if (ex->snapshot)
-		exchange_let_go(ex);
 	counter_dec(&w->metrics->exchanges_in_flight);
 	w->n_exchanges--;
+	ex->end_us = w->loop->now_us;
 	ex->client = NULL;
-	loop_defer_reap(w->loop, &ex->reap, on_exchange_reap);
+	cds_list_add_tail(&ex->node, &w->lingering);
+	if (ex->observing == 0)
+		exchange_finish(ex);
 	if (whole)
 		client_exchange_over(c);
 	else

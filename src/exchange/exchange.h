@@ -11,6 +11,7 @@
  *			is held back and when it may go on
  *	stage.c		the agents' places in a flow's body
  *	ask.c		asking about heads, and what answers and failures mean
+ *	observe.c	agents that are asked but decide nothing
  *	answer.c	answers of our own
  *	tunnel.c	after a 101
  *	held.c		the budget of held bytes
@@ -125,6 +126,14 @@ bool park_close_oldest(struct worker *w, const struct worker_listener *only)
 void worker_check_drained(struct worker *w);
 /* Frees a listener that is closed and has no clients left. */
 void worker_listener_put(struct worker_listener *l);
+/* For sampling; xorshift, not for secrets. */
+static inline uint64_t worker_random(struct worker *w)
+{
+	w->random ^= w->random << 13;
+	w->random ^= w->random >> 7;
+	w->random ^= w->random << 17;
+	return w->random >> 16;
+}
 /* An exchange that pinned s has ended. */
 void worker_unpin(struct worker *w, struct snapshot *s);
 
@@ -157,6 +166,7 @@ struct party {
 	struct op_list *ops[2], **ops_tail[2];
 	/* A refusal, copied, until it is acted on. */
 	struct decision *decision;
+	struct observer *observer;	/* NULL: it enforces */
 	uint16_t fail_status;		/* of a failure under deny */
 	bool fail_retry_after;
 	uint8_t fail_cause;
@@ -277,6 +287,12 @@ struct exchange {
 	struct deadline total_deadline;
 	struct task reap;
 	struct tunnel *tunnel_state;
+	bool observed;			/* some party observes it */
+	bool refused;			/* by an agent, at refused_at */
+	uint8_t refused_at;		/* enum event_type */
+	unsigned observing;		/* observers' answers that are awaited */
+	struct cds_list_head node;	/* in worker->lingering */
+	uint64_t end_us;
 	unsigned asks;			/* under way */
 	uint64_t asks_since_us;
 	uint64_t agents_us;
@@ -310,6 +326,9 @@ void exchange_check_done(struct exchange *ex);
  * that ended it. Calls are withdrawn, the connection given back, the line
  * logged. */
 void exchange_end(struct exchange *ex, enum ended_by by, const char *why);
+/* It has ended and no observer's answer is awaited: the line is logged, the
+ * snapshot let go. */
+void exchange_finish(struct exchange *ex);
 /* The client is gone. */
 void exchange_client_gone(struct exchange *ex, const char *why);
 /* Stops all that goes upstream and all asking; the response may still be ours
@@ -365,6 +384,25 @@ void stages_overload(struct flow *f);
 /* The agent failed open: it is left out of what is to come. */
 void stages_leave_out(struct party *p);
 
+/* The asked bytes as an array for the encoder, which is kept for the next
+ * chunk: it grows, seldom, in the arena. False: no memory. */
+bool chunk_pieces(const struct outq *asked, struct arena *a,
+		  struct bslice **pieces, unsigned *cap, struct event_chunk *c)
+	MUST_CHECK;
+
+/* observe.c */
+
+/* Is this observer of the sample? False: no memory. */
+bool observe_init(struct party *p) MUST_CHECK;
+void observe_head(struct flow *f, struct party *p);
+void observe_data(struct flow *f, struct block *block, const char *p,
+		  size_t n);
+void observe_end(struct flow *f);
+/* No answer is waited for any more. */
+void observe_stop(struct exchange *ex);
+/* Counts disagreements, lets go of what was held. */
+void observe_fini(struct exchange *ex);
+
 /* ask.c */
 
 /* Before each ask: how long it may take and what it is called when over. */
@@ -387,7 +425,8 @@ bool ask_failed(struct party *p, struct flow *f, enum event_type type,
 /* Edits in a reply that allows; false: it is an agent's fault. */
 bool ask_take_ops(struct party *p, struct flow *f, const struct decision *d);
 /* Acts on a refusal. */
-void ask_refuse(struct party *p, struct flow *f, const struct decision *d);
+void ask_refuse(struct party *p, struct flow *f, enum event_type type,
+		const struct decision *d);
 struct record_agent *ask_record(struct party *p, enum event_type type);
 void ask_note(struct party *p, enum event_type type, enum verdict verdict,
 	      enum cause cause, const struct agent_reply *reply);

@@ -108,6 +108,8 @@ void flow_take_data(struct flow *f, struct block *block, const char *p,
 	    (f->state != FLOW_HEAD && f->state != FLOW_BODY))
 		return;
 	f->body_bytes += n;
+	if (UNLIKELY(ex->observed))
+		observe_data(f, block, p, n);
 	if (over_limit(f)) {
 		counter_inc(&ex->worker->metrics->bad_requests[
 			METRICS_BAD_BODY_TOO_LARGE]);
@@ -161,6 +163,8 @@ static struct http_head *copy_trailers(struct flow *f,
 void flow_take_end(struct flow *f, const struct http_head *trailers)
 {
 	f->source_ended = true;
+	if (UNLIKELY(f->ex->observed))
+		observe_end(f);
 	if (f->state != FLOW_HEAD && f->state != FLOW_BODY)
 		return;
 	/* Agents do not see trailers: then they do not go on. */

@@ -157,7 +157,7 @@ static void write_line(struct exchange *ex, uint64_t total_us)
 
 void record_end(struct exchange *ex)
 {
-	uint64_t total_us = ex->worker->loop->now_us - ex->start_us;
+	uint64_t total_us = ex->end_us - ex->start_us;
 
 	if (!ex->kept.taken)
 		take_names(ex);

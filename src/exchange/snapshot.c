@@ -49,37 +49,18 @@ static bool take_agents(struct snapshot *s, const struct snapshot *previous)
 	return true;
 }
 
-static uint32_t smaller_chunk(uint32_t have, uint32_t one)
-{
-	return have == 0 || one < have ? one : have;
-}
-
-/* What the route's agents come to, worked out once. */
+/* What the agents that enforce come to, worked out once. Observers do not
+ * change what happens; that they want the response's head is a fact too. */
 static void route_facts(struct snapshot_route *r)
 {
 	for (unsigned i = 0; i < r->config->n_agents; i++) {
 		const struct config_route_agent *a = &r->config->agents[i];
-		unsigned mutate = a->agent->may_mutate;
 
-		if (a->request_body != BODY_NONE) {
-			r->asks_request_body = true;
-			r->request_chunk = smaller_chunk(r->request_chunk,
-				a->agent->chunk_size);
-		}
-		if (a->response_body != BODY_NONE) {
-			r->asks_response_body = true;
-			r->response_chunk = smaller_chunk(r->response_chunk,
-				a->agent->chunk_size);
-		}
 		r->asks_response_head |= a->response_head;
-		r->mutates_request |= a->request_body == BODY_STREAM &&
-			(mutate & MUTATE_REQUEST);
-		r->mutates_response |= a->response_body == BODY_STREAM &&
-			(mutate & MUTATE_RESPONSE);
-		r->keeps_request |= a->request_body == BODY_HOLD ||
-			a->request_body == BODY_BUFFER;
-		r->keeps_response |= a->response_body == BODY_HOLD ||
-			a->response_body == BODY_BUFFER;
+		if (a->observe)
+			continue;
+		r->asks_request_body |= a->request_body != BODY_NONE;
+		r->asks_response_body |= a->response_body != BODY_NONE;
 	}
 }
 

@@ -33,12 +33,9 @@ struct snapshot_route {
 	struct upstream *upstream;	/* NULL: it answers by itself */
 	struct snapshot_ops request_ops, response_ops;
 	struct agent **agents;		/* parallel to config->agents */
-	/* Facts over all agents of the route. */
+	/* Facts over all agents of the route that enforce (the head: over
+	 * all). */
 	bool asks_request_body, asks_response_head, asks_response_body;
-	bool mutates_request, mutates_response;	/* may_mutate in `stream` */
-	bool keeps_request, keeps_response;	/* an agent in hold or buffer */
-	/* Chunks: the smallest chunk_size of agents that get bodies. */
-	uint32_t request_chunk, response_chunk;
 };
 
 struct snapshot_listener {

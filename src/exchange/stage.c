@@ -248,43 +248,23 @@ static bool ready(struct flow *f, unsigned i)
 	return false;
 }
 
-/* Moves n bytes from the front of one queue to another. */
-static bool take(struct outq *to, struct outq *from, size_t n)
-{
-	if (n == from->bytes) {
-		outq_move(to, from);
-		return true;
-	}
-	while (n > 0) {
-		struct oseg *seg = from->first;
-		size_t part = min_size(seg->n, n);
-
-		if (!outq_ref(to, seg->block, seg->p, part))
-			return false;
-		outq_consume(from, part);
-		n -= part;
-	}
-	return true;
-}
-
-/* The asked bytes as an array, for the encoder. */
-static bool list_pieces(struct flow *f)
+bool chunk_pieces(const struct outq *asked, struct arena *a,
+		  struct bslice **pieces, unsigned *cap, struct event_chunk *c)
 {
 	unsigned n = 0;
 
-	if (f->asked.n_segs > f->pieces_cap) {
-		unsigned cap = f->asked.n_segs < 8 ? 8 : f->asked.n_segs * 2;
+	if (asked->n_segs > *cap) {
+		unsigned more = asked->n_segs < 8 ? 8 : asked->n_segs * 2;
 
-		f->pieces = arena_alloc(&f->ex->arena,
-					cap * sizeof(*f->pieces));
-		if (!f->pieces)
+		*pieces = arena_alloc(a, more * sizeof(**pieces));
+		if (!*pieces)
 			return false;
-		f->pieces_cap = cap;
+		*cap = more;
 	}
-	for (const struct oseg *s = f->asked.first; s; s = s->next)
-		f->pieces[n++] = (struct bslice){ s->block, s->p, s->n };
-	f->chunk_event.chunk.pieces = f->pieces;
-	f->chunk_event.chunk.n_pieces = n;
+	for (const struct oseg *s = asked->first; s; s = s->next)
+		(*pieces)[n++] = (struct bslice){ s->block, s->p, s->n };
+	c->pieces = *pieces;
+	c->n_pieces = n;
 	return true;
 }
 
@@ -302,7 +282,9 @@ static void ask_chunk(struct flow *f, unsigned i)
 
 	if (st->mode != BODY_BUFFER)
 		n = min_size(n, p->agent_config->chunk_size);
-	if (!take(&f->asked, &st->in, n) || !list_pieces(f)) {
+	if (!outq_take(&f->asked, &st->in, n) ||
+	    !chunk_pieces(&f->asked, &f->ex->arena, &f->pieces,
+			  &f->pieces_cap, c)) {
 		exchange_no_memory(f->ex);
 		return;
 	}
@@ -394,7 +376,7 @@ static void on_decision(struct flow *f, unsigned i,
 
 	if (d->kind != DECISION_ALLOW && !more) {
 		ask_note(p, type, (enum verdict)d->kind, CAUSE_NONE, reply);
-		ask_refuse(p, f, d);
+		ask_refuse(p, f, type, d);
 		return;
 	}
 	if (!ask_take_ops(p, f, d) || !mutate(f, st, d, reply->block)) {

@@ -164,6 +164,10 @@ void tunnel_start(struct exchange *ex)
 	t->idle_us = upstream_idle_us(ex->upstream);
 	ex->tunnel_state = t;
 	deadline_stop(&ex->total_deadline);
+	observe_stop(ex);
+	if (ex->observed)
+		observe_fini(ex);
+	ex->observed = false;
 	if (!record_keep(ex)) {
 		exchange_end(ex, ENDED_LIMIT, "no_memory");
 		return;

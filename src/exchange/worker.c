@@ -293,7 +293,7 @@ static void hex16(uint64_t v, char out[16])
 void worker_init(struct worker *w, struct loop *loop, struct shared *shared,
 		 struct snapshot *snapshot)
 {
-	uint64_t random[3];
+	uint64_t random[4];
 
 	memset(w, 0, sizeof(*w));
 	w->loop = loop;
@@ -303,11 +303,13 @@ void worker_init(struct worker *w, struct loop *loop, struct shared *shared,
 	w->snapshot = w->oldest = snapshot;
 	CDS_INIT_LIST_HEAD(&w->clients);
 	CDS_INIT_LIST_HEAD(&w->parked);
+	CDS_INIT_LIST_HEAD(&w->lingering);
 	slab_init(&w->client_slab, sizeof(struct client));
 	CDS_INIT_LIST_HEAD(&w->listeners);
 	sock_random(random, sizeof(random));
 	hex16(random[0], w->id_prefix);
 	w->id_counter = random[1];
+	w->random = random[3] | 1;
 	/* go-v2 ids: with the index behind it, below 2^53. */
 	w->go_id = random[2] >> 20;
 	start_agents(w, snapshot, NULL);
@@ -329,11 +331,16 @@ static void close_listeners(struct worker *w, unsigned accept_first)
 
 void worker_abort_all(struct worker *w)
 {
+	struct exchange *ex, *next_ex;
 	struct client *c, *next;
 
 	park_close_all(w);
 	cds_list_for_each_entry_safe(c, next, &w->clients, node)
 		client_kill(c, ENDED_SHUTDOWN, "shutdown");
+	cds_list_for_each_entry_safe(ex, next_ex, &w->lingering, node) {
+		observe_stop(ex);
+		exchange_finish(ex);
+	}
 }
 
 void worker_fini(struct worker *w)

@@ -42,9 +42,12 @@ struct worker {
 	char id_prefix[16];		/* of correlation ids: random hex */
 	uint64_t id_counter;		/* the rest of them */
 	uint64_t go_id;
+	uint64_t random;		/* of worker_random() */
 	uint64_t held_lease;		/* bytes taken from shared, unused */
 	struct cds_list_head clients;	/* struct client */
 	struct cds_list_head parked;	/* struct parked: quiet clients */
+	struct cds_list_head lingering;	/* struct exchange: have ended, but
+					 * for their observers */
 	struct deadline park_sweep;
 	struct slab client_slab;
 	unsigned n_parked_since_trim;

@@ -213,6 +213,10 @@ static const struct set_family agent_families[] = {
 	{ COUNTER("agent_late_replies_total",
 		  "Replies that came after their time and were dropped."),
 	  AGENT(late_replies) },
+	{ COUNTER("agent_disagreements_total",
+		  "Answers of an observing agent that were not what the "
+		  "enforcing ones came to."),
+	  AGENT(disagreements), ARRAY("event", event_names, EVENT_N) },
 	{ COUNTER("agent_transcoded_total",
 		  "Events in which text was not UTF-8 and was made so."),
 	  AGENT(transcoded) },

@@ -291,10 +291,10 @@ static void test_routes(void **state)
 	  "f:8:42: routes[0].agents[1]: `bare` stands here twice\n" },
 	{ HEAD "routes: [{ upstream: app, agents: [{ request_body: hold }] }]\n",
 	  "f:8:36: routes[0].agents[0].name: is missing\n" },
-	{ HEAD "routes: [{ upstream: app, agents: [{ name: waf, mode: observe, "
+	{ HEAD "routes: [{ upstream: app, agents: [{ name: waf, mode: advise, "
 	  "request_body: buffer, max_body: 12MiB }] }]\n",
-	  "f:8:55: routes[0].agents[0].mode: must be enforce\n"
-	  "f:8:96: routes[0].agents[0].max_body: buffer sends a body in one "
+	  "f:8:55: routes[0].agents[0].mode: must be one of enforce, observe\n"
+	  "f:8:95: routes[0].agents[0].max_body: buffer sends a body in one "
 	  "event, which has room for 12285KiB\n" },
 	{ HEAD "memory: { held_bytes: 1MiB }\nroutes: [{ upstream: app, agents: "
 	  "[{ name: waf, request_body: hold, max_body: 2MiB }] }]\n",
