@@ -5,6 +5,7 @@
 
 #include "agent/internal.h"
 #include "base/mem.h"
+#include "config/route_index.h"
 #include "policy/forward.h"
 #include "policy/route.h"
 #include "wire/codec.h"
@@ -347,6 +348,8 @@ static void *setup_routes(size_t count)
 				  numbered("h%zu.example.com", i);
 		r->index = (unsigned)i;
 	}
+	s->config.route_index = route_index_new(&s->arena, s->config.routes,
+						(unsigned)count);
 	s->host = http_host_normalise(s->head.host, &s->arena);
 	if (http_path_normalise(s->head.path, &s->arena, &s->path))
 		abort();

@@ -219,6 +219,8 @@ struct config {
 	unsigned n_agents;
 	struct config_route *routes;
 	unsigned n_routes;
+	/* Over the routes; NULL where there are few (or in tests). */
+	const struct route_index *route_index;
 	/* owns_headers of all agents, each once; and the lengths that occur:
 	 * 1 << (length & 63), for a cheap no. */
 	const char **owned_headers;

@@ -2,12 +2,16 @@
 #include <stdio.h>
 
 #include "config/loader.h"
+#include "config/route_index.h"
 #include "config/value.h"
 
 #define KIB		1024ull
 /* What fits one frame of 16 MiB as base64, with room for the rest. */
 #define BASE64_MOST	((16 * KIB * KIB - 4 * KIB) / 4 * 3)
 #define RAW_MOST	(16 * KIB * KIB - 4 * KIB)
+
+/* Fewer routes are faster looked through than looked up. */
+#define INDEX_FROM	4u
 
 /* ---- match -------------------------------------------------------------- */
 
@@ -418,5 +422,8 @@ void routes_load(struct loader *l)
 		loader_leave(l, item);
 	}
 	config->n_routes = i;
+	if (i >= INDEX_FROM)
+		config->route_index = route_index_new(l->arena, config->routes,
+						      i);
 	loader_leave(l, mark);
 }

@@ -1,5 +1,6 @@
 #include "policy/route.h"
 
+#include "config/route_index.h"
 #include "policy/forward.h"
 
 /* What is matched, but for the path. */
@@ -63,18 +64,57 @@ static bool headers_match(const struct config_route *r, const struct query *q)
 	return true;
 }
 
+static bool fits(const struct query *q, const struct config_route *r,
+		 struct slice path)
+{
+	return path_matches(r, path) && method_matches(r, q->method) &&
+	       (!r->host ||
+		route_host_matches(slice_str(r->host), q->host)) &&
+	       headers_match(r, q);
+}
+
+/* The first of a group that fits and comes before `best`, else best. */
+static uint32_t first_of_group(const struct query *q, struct slice path,
+			       uint32_t i, uint32_t best)
+{
+	for (; i < best; i = q->config->route_index->next[i])
+		if (fits(q, &q->config->routes[i], path))
+			return i;
+	return best;
+}
+
+static const struct config_route *first_by_index(const struct query *q,
+						 struct slice path)
+{
+	const struct route_index *x = q->config->route_index;
+	uint32_t best = q->config->n_routes;
+	uint64_t host = 0;
+
+	if (x->hosts)
+		host = route_hash(q->host.p, q->host.n);
+	for (unsigned i = 0; i < x->n_lengths; i++) {
+		uint64_t hash;
+
+		if (x->lengths[i] > path.n)
+			break;
+		hash = route_hash(path.p, x->lengths[i]);
+		best = first_of_group(q, path, route_index_find(x, hash),
+				      best);
+		if (x->hosts)
+			best = first_of_group(q, path, route_index_find(x,
+				route_hash_host(hash, host)), best);
+	}
+	return best < q->config->n_routes ? &q->config->routes[best] : NULL;
+}
+
 static const struct config_route *first_match(const struct query *q,
 					      struct slice path)
 {
-	for (unsigned i = 0; i < q->config->n_routes; i++) {
-		const struct config_route *r = &q->config->routes[i];
-
-		if (path_matches(r, path) && method_matches(r, q->method) &&
-		    (!r->host ||
-		     route_host_matches(slice_str(r->host), q->host)) &&
-		    headers_match(r, q))
-			return r;
-	}
+	if (q->config->route_index)
+		return first_by_index(q, path);
+	for (unsigned i = 0; i < q->config->n_routes; i++)
+		if (fits(q, &q->config->routes[i], path))
+			return &q->config->routes[i];
 	return NULL;
 }
 

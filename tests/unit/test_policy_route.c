@@ -107,6 +107,83 @@ static void test_ambiguous(void **state)
 	assert_string_equal(match("GET", "", "/z//z"), "404");
 }
 
+/* ---- many routes: the index finds what looking through them all finds ------ */
+
+static unsigned random_below(unsigned n)
+{
+	static uint32_t v = 7;
+
+	v = v * 1664525 + 1013904223;
+	return (v >> 8) % n;
+}
+
+static void random_path(char out[64], bool prefix)
+{
+	static const char *const parts[] = { "/", "/a", "/a/", "/b/", "/ab/",
+					     "/a/b/c/", "/x/" };
+
+	strcpy(out, parts[random_below(7)]);
+	for (unsigned i = random_below(prefix ? 2 : 4); i; i--)
+		strcat(out, parts[1 + random_below(6)] + 1);
+}
+
+static struct config *random_config(unsigned n)
+{
+	static const char *const hosts[] = { "a.b", "c.b", "*.b", "x.a.b" };
+	static char text[65536];
+	char path[64];
+	size_t at;
+
+	at = (size_t)snprintf(text, sizeof(text),
+		"listeners: [{ name: l, address: '127.0.0.1:80' }]\n"
+		"upstreams: { u: { servers: ['127.0.0.1:90'] } }\nroutes:\n");
+	for (unsigned i = 0; i < n; i++) {
+		random_path(path, true);
+		at += (size_t)snprintf(text + at, sizeof(text) - at,
+			"  - { upstream: u, match: { %s: '%s'",
+			random_below(4) ? "path_prefix" : "path", path);
+		if (random_below(2))
+			at += (size_t)snprintf(text + at, sizeof(text) - at,
+				", host: '%s'", hosts[random_below(4)]);
+		at += (size_t)snprintf(text + at, sizeof(text) - at, "%s } }\n",
+			random_below(4) ? "" : ", methods: [POST]");
+	}
+	return config_load_text("f", slice_of(text, at), stderr);
+}
+
+static void test_index(void **state)
+{
+	static const char *const hosts[] = { "a.b", "c.b", "x.a.b", "z", "" };
+	struct http_path path = { .n = 1 };
+	struct config plain, *many;
+	unsigned found = 0;
+	char target[64];
+
+	for (unsigned round = 0; round < 300; round++) {
+		many = random_config(4 + random_below(round < 150 ? 8 : 60));
+		assert_non_null(many);
+		assert_non_null(many->route_index);
+		plain = *many;
+		plain.route_index = NULL;
+		for (unsigned i = 0; i < 50; i++) {
+			struct slice host = slice_str(hosts[random_below(5)]);
+			struct slice method = random_below(2) ? SLICE("GET") :
+						SLICE("POST");
+			const struct config_route *r;
+			bool ambiguous;
+
+			random_path(target, false);
+			path.reading[0] = slice_str(target);
+			r = route_match(many, host, &path, method, &ambiguous);
+			assert_ptr_equal(r, route_match(&plain, host, &path,
+							method, &ambiguous));
+			found += r != NULL;
+		}
+		config_free(many);
+	}
+	assert_in_range(found, 1000, 14000);
+}
+
 static void test_host(void **state)
 {
 	assert_true(route_host_matches(SLICE("a.b"), SLICE("a.b")));
@@ -123,6 +200,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_match),
 		cmocka_unit_test(test_ambiguous),
+		cmocka_unit_test(test_index),
 		cmocka_unit_test(test_host),
 	};
 
