@@ -1,4 +1,7 @@
+#include <string.h>
+
 #include "config/load.h"
+#include "daemon/check_agent.h"
 #include "daemon/control.h"
 #include "daemon/explain.h"
 #include "daemon/options.h"
@@ -20,6 +23,8 @@ int main(int argc, char **argv)
 	struct options o;
 	struct config *config;
 
+	if (argc > 1 && strcmp(argv[1], "check-agent") == 0)
+		return check_agent(argc - 2, argv + 2);
 	if (!options_parse(&o, argc, argv, stderr))
 		return EXIT_USAGE;
 	if (o.action == OPTIONS_HELP) {

@@ -5,6 +5,7 @@
 void options_print_usage(FILE *out)
 {
 	fputs("Usage: agentproxyd [-c FILE] [-t [--explain REQUEST]]\n"
+	      "       agentproxyd check-agent [--v1] SOCKET\n"
 	      "An HTTP reverse proxy whose traffic is decided by agents.\n"
 	      "\n"
 	      "  -c FILE     the config (default " OPTIONS_DEFAULT_FILE ")\n"
