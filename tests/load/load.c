@@ -29,6 +29,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -334,19 +335,33 @@ static void check_timeouts(uint64_t now)
 	}
 }
 
+/* How long to wait: in open loop, until the next request is due. */
+static struct timespec wait_time(void)
+{
+	uint64_t now = now_us(), most = 20000, due;
+
+	if (opt.rate <= 0)
+		return (struct timespec){ .tv_nsec = (long)most * 1000 };
+	due = begun_us + (uint64_t)((double)n_requests * 1e6 / opt.rate);
+	due = due > now ? due - now : 0;
+	return (struct timespec){
+		.tv_nsec = (long)(due < most ? due : most) * 1000 };
+}
+
 static void run(void)
 {
 	struct epoll_event events[256];
 	uint64_t now, said = 0;
-	/* Fine grained in open loop, for a request to go out when due. */
-	struct timespec wait = { .tv_nsec = opt.rate > 0 ? 100000 : 20000000 };
 
+	/* Requests go out when they are due, not 50 us later. */
+	prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
 	begun_us = now_us();
 	while (now = now_us(), sending(now) || in_flight ||
 	       next_wait < n_requests) {
 		if (stopping)
 			n_requests = next_wait;
 		send_due(now);
+		struct timespec wait = wait_time();
 		int n = epoll_pwait2(epoll_fd, events, 256, &wait, NULL);
 
 		for (int i = 0; i < n; i++) {
