@@ -112,6 +112,7 @@ struct config_agent {
 	bool raw_body;
 	uint32_t chunk_size, max_reply_bytes;
 	struct config_agent_timeouts timeouts;
+	uint64_t slow_us;		/* told in the log; 0: never */
 	bool has_on_failure;
 	struct config_failure_policy on_failure;
 	unsigned deny_status;		/* 0: by cause */

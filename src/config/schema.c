@@ -226,6 +226,8 @@ static const struct config_row rows[] = {
 { AGENT("timeout.budget"), DURATION(US_MS, US_HOUR),
   IN(config_agent, timeouts.budget_us), .fallback = "30s",
   .help = "all its answers in one exchange together" },
+{ AGENT("slow"), DURATION(0, US_HOUR), IN(config_agent, slow_us),
+  .fallback = "0", .help = "answers that take longer are logged; 0: off" },
 { AGENT("on_failure"), OTHER("deny, allow, or a map by cause", read_policy,
   show_policy), IN(config_agent, on_failure),
   .help = "what a failed asking means; said here or at each route" },

@@ -325,9 +325,11 @@ static void refuse_syn(int fd)
 	};
 	struct sock_fprog prog = { .len = ARRAY_LEN(code), .filter = code };
 
+	/* Without it a stop may reset who comes at the last moment. */
 	if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &prog,
 		       sizeof(prog)) < 0)
-		log_warn("drain", "error=\"no filter: %s\"", strerror(errno));
+		log_debug("drain", "error=\"no filter: %s\"",
+			  strerror(errno));
 }
 
 void sockets_refuse(struct sockets *s)

@@ -2,9 +2,13 @@
  * Asking: heads go to all agents at once, and what answers and failures mean
  * for the exchange. Who is asked about chunks, and when, is in stage.c.
  */
+#include <inttypes.h>
+
 #include "exchange/exchange.h"
 #include "policy/edit.h"
 #include "policy/outcome.h"
+
+#define SLOW_LINE_US	100000u
 
 /* ---- time ---------------------------------------------------------------------- */
 
@@ -44,9 +48,34 @@ void ask_begin(struct exchange *ex)
 		ex->asks_since_us = ex->worker->loop->now_us;
 }
 
-void ask_end(struct exchange *ex, struct party *p,
+/* One line in SLOW_LINE_US, and how many were left out since. */
+static void say_slow(struct exchange *ex, const struct party *p,
+		     enum event_type type, const struct agent_reply *reply)
+{
+	struct worker *w = ex->worker;
+
+	if (w->loop->now_us < w->slow_next_us) {
+		w->slow_unsaid++;
+		return;
+	}
+	w->slow_next_us = w->loop->now_us + SLOW_LINE_US;
+	log_warn("agent_slow", "agent=%s event=%s correlation_id=%.*s us=%"
+		 PRIu64 " queue_us=%" PRIu64 " cause=%s unsaid=%u",
+		 p->agent_config->name, event_names[type], EVENT_ID_LEN,
+		 ex->meta.correlation_id, reply->us, reply->queue_us,
+		 reply->cause ? cause_names[reply->cause] : "none",
+		 w->slow_unsaid);
+	w->slow_unsaid = 0;
+}
+
+void ask_end(struct exchange *ex, struct party *p, enum event_type type,
 	     const struct agent_reply *reply)
 {
+	/* Of the snapshot: an agent is kept over reloads that change it. */
+	uint64_t slow_us = p->config->agent->slow_us;
+
+	if (UNLIKELY(slow_us && reply->us > slow_us))
+		say_slow(ex, p, type, reply);
 	p->spent_us += reply->us;
 	ASSERT(ex->asks > 0);
 	if (--ex->asks == 0)
@@ -402,7 +431,7 @@ static void on_head_reply(struct agent_call *call,
 
 	ASSERT(exchange_open(ex));
 	f->heads_pending--;
-	ask_end(ex, p, reply);
+	ask_end(ex, p, type, reply);
 	if (reply->cause != CAUSE_NONE)
 		head_failed(f, p, type, reply);
 	else

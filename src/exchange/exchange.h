@@ -409,7 +409,7 @@ void observe_fini(struct exchange *ex);
 uint64_t ask_timeout(struct party *p, enum event_type type,
 		     enum cause *cause);
 void ask_begin(struct exchange *ex);
-void ask_end(struct exchange *ex, struct party *p,
+void ask_end(struct exchange *ex, struct party *p, enum event_type type,
 	     const struct agent_reply *reply);
 /* Puts a head before all agents that get it. */
 void ask_head(struct flow *f);

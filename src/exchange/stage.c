@@ -405,7 +405,7 @@ static void on_chunk_reply(struct agent_call *call,
 	struct party *p = f->stages[i].party;
 
 	f->asking = false;
-	ask_end(ex, p, reply);
+	ask_end(ex, p, f->kind->chunk_event, reply);
 	if (reply->cause == CAUSE_NONE)
 		on_decision(f, i, reply);
 	else if (ask_failed(p, f, f->kind->chunk_event, reply->cause,

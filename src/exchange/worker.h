@@ -53,6 +53,8 @@ struct worker {
 	unsigned n_parked_since_trim;
 	struct cds_list_head listeners;	/* struct worker_listener */
 	unsigned n_clients, n_exchanges;
+	uint64_t slow_next_us;		/* a line about a slow agent may come */
+	unsigned slow_unsaid;		/* that had none since the last */
 	bool draining;
 	bool ending;			/* draining, and idle clients are closed */
 	struct task access_flush;

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import subprocess
+import threading
 import time
 
 from agent import allow, block
@@ -289,6 +290,43 @@ def d_ready(d):
         except OSError:
             return False
     return ready
+
+
+def test_slow_agent_log(env):
+    """Which exchange, and how many more there were."""
+    late = []
+
+    def handler(ev):
+        if ev.kind != "request_head" or ev.uri == "/fast":
+            return allow()
+        late.append(ev)
+        threading.Timer(0.06, ev.reply, (allow(),)).start()
+        return None
+
+    env.agent("waf", handler)
+    d = env.proxy(env.origin().port, {"waf": {"slow": "50ms"}})
+    fetch(d.port, target="/fast")
+    check("agent_slow" not in d.own_log())
+    fetch(d.port)
+    m = re.search(r" warn agent_slow agent=waf event=request_head "
+                  r"correlation_id=(\w+) us=(\d+) queue_us=\d+ cause=none "
+                  r"unsaid=0", d.own_log())
+    check(m, d.own_log())
+    eq(m.group(1), late[0].id)
+    check(int(m.group(2)) > 50000)
+    raws = [Raw(d.port) for _ in range(20)]
+    for r in raws:
+        r.request()
+    for r in raws:
+        eq(r.response().status, 200)
+    check(d.own_log().count("agent_slow") < 5)
+    d.config["agents"]["waf"]["slow"] = "0"
+    before = d.metric("agent_reconnects_total")
+    d.reload()
+    n = d.own_log().count("agent_slow")
+    fetch(d.port)
+    eq(d.own_log().count("agent_slow"), n)
+    eq(d.metric("agent_reconnects_total"), before)
 
 
 def test_own_log(env):
