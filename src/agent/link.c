@@ -32,7 +32,7 @@ const char *const dialect_names[] = {
 	[WIRE_V2] = "v2", [WIRE_GO] = "go", [WIRE_V1] = "v1",
 };
 
-/* ---- what is shared by all workers, on change only --------------------------- */
+/* ---- what is shared by all workers, on change only --------------------- */
 
 /* What to do about it, for whoever reads the log. */
 static const char *advice(enum cause cause, int code)
@@ -132,7 +132,7 @@ static void instance_dropped(struct link *link, enum cause cause,
 		log_down(link, cause, 0, text);
 }
 
-/* ---- states ------------------------------------------------------------------- */
+/* ---- states ------------------------------------------------------------ */
 
 static void link_went_up(struct link *link)
 {
@@ -315,7 +315,7 @@ void link_lost(struct link *link, enum cause head_cause, enum link_retry retry,
 	link_fail(link, head_cause, head_cause, retry, 0, text);
 }
 
-/* ---- connect and handshake ------------------------------------------------------ */
+/* ---- connect and handshake --------------------------------------------- */
 
 static void connect_failed(struct link *link, int error)
 {
@@ -418,6 +418,9 @@ static void on_connect(struct stream *s, int error)
 				link_agent(link)->config.pseudo_headers,
 		};
 		link_ready(link);
+		/* There is no frame behind which it would be done. */
+		if (link->state == LINK_UP)
+			link_serve(link);
 		return;
 	}
 	link->max_frame = FRAME_HANDSHAKE_MAX;
@@ -528,7 +531,7 @@ void link_up(struct link *link)
 		       on_ping_interval);
 }
 
-/* ---- v1: one send for each frame (protocol page 13.3) ------------------------ */
+/* ---- v1: one send for each frame (protocol page 13.3) ------------------ */
 
 void link_v1_flush(struct link *link)
 {
@@ -570,7 +573,7 @@ enum wire_result link_encode(struct link *link, const struct event *ev,
 	return result;
 }
 
-/* ---- pings ------------------------------------------------------------------------ */
+/* ---- pings ------------------------------------------------------------- */
 
 void link_send_ping(struct link *link, uint32_t *sequence)
 {
@@ -683,7 +686,7 @@ void link_pong(struct link *link, struct slice payload)
 	link_update_stalled(link);
 }
 
-/* ---- tombstones -------------------------------------------------------------------- */
+/* ---- tombstones -------------------------------------------------------- */
 
 void link_update_stalled(struct link *link)
 {

@@ -1,7 +1,7 @@
 /* Links to go-v2 and v1 agents, and configs that are pushed. */
 #include "agent_fixture.h"
 
-/* ---- go-v2 ----------------------------------------------------------------- */
+/* ---- go-v2 ------------------------------------------------------------- */
 
 static const char go_hello[] = "{\"accepted\":true,\"protocol_version\":2,"
 	"\"agent_name\":\"g\",\"capabilities\":{}}";
@@ -204,7 +204,7 @@ static void test_go_not_wanted(void **state)
 	assert_int_equal(agent_links_up(w->agent, 0), 0);
 }
 
-/* ---- v1 --------------------------------------------------------------------- */
+/* ---- v1 ---------------------------------------------------------------- */
 
 static void v1_up(struct world *w)
 {
@@ -298,6 +298,31 @@ static void test_v1_exchange(void **state)
 	assert_int_equal(last_peer(w)->n, 0);
 }
 
+/* The agent lost its link; who waits meanwhile is asked once there is one. */
+static void test_v1_waits_for_link(void **state)
+{
+	struct world *w = *state;
+	struct ask a, b;
+
+	v1_up(w);
+	ask_init(w, &a);
+	ask_head(&a, 2000 * MS);
+	v1_expect(w, "request_headers", &a);
+	peer_close(last_peer(w));
+	until(w, a.answered);
+	assert_int_equal(a.reply.cause, CAUSE_CLOSED);
+	ask_init(w, &b);
+	ask_head(&b, 2000 * MS);
+	assert_int_equal(counter_read(&w->m->queued), 1);
+	until(w, agent_links_up(w->agent, 0) == 1);
+	v1_expect(w, "request_headers", &b);
+	v1_send(w, V1_ALLOW);
+	until(w, b.answered);
+	assert_int_equal(b.kind, DECISION_ALLOW);
+	ask_end(&a);
+	ask_end(&b);
+}
+
 static void test_v1_ack_for_decision(void **state)
 {
 	struct world *w = *state;
@@ -385,7 +410,7 @@ static void test_v1_bytes(void **state)
 	turn_for(w, 5 * MS);
 }
 
-/* ---- configs ------------------------------------------------------------------ */
+/* ---- configs ----------------------------------------------------------- */
 
 static void start_configured(struct world *w)
 {
@@ -535,6 +560,7 @@ int main(void)
 		T(test_go_refused),
 		T(test_go_not_wanted),
 		T(test_v1_exchange),
+		T(test_v1_waits_for_link),
 		T(test_v1_ack_for_decision),
 		T(test_v1_late),
 		T(test_v1_bytes),
