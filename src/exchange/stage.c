@@ -46,8 +46,11 @@ bool stages_init(struct flow *f)
 		st->mode = f->kind->side == SIDE_REQUEST ?
 			p->config->request_body : p->config->response_body;
 		outq_init(&st->in, pool);
-		if (keeps(st) && !f->held_for)
+		if (keeps(st) && !f->held_for) {
 			f->held_for = p->metrics;
+			/* What came with the head. */
+			counter_add(&p->metrics->held_bytes, f->accounted);
+		}
 		n++;
 	}
 	f->n_stages = n;

@@ -206,6 +206,9 @@ def test_hold_upload_blocked(env):
     eq((r.status, r.body), (200, b"POST /up\n" + body))
     # What is left is at most the worker's lease.
     wait_for(lambda: d.metric("held_bytes") <= 1 << 20, "held bytes")
+    # Nothing for the agent, what came with the head included.
+    wait_for(lambda: json.loads(d.admin("/agents").body)["agents"][0]
+             ["held_bytes"] == 0, "bytes held for the agent")
 
 
 @both_encodings
