@@ -34,15 +34,21 @@ CELLS = {}      # (agent, event, decision): modes it was seen in
 BODY = b"a" * 1024 + b"swap-me".ljust(1024, b"b") + b"c" * 100
 
 
-def started(env, name):
-    """The agent's process; its socket, and what it says."""
+def built(name):
+    """The agent's program."""
     path = os.path.join(BUILT, "agent-" + name)
-    if not os.path.exists(path):
-        try:
-            with open(os.path.join(BUILT, "skipped")) as f:
-                raise Skip(f.read().strip())
-        except FileNotFoundError:
-            raise Skip("not built: make check-interop") from None
+    if os.path.exists(path):
+        return path
+    try:
+        with open(os.path.join(BUILT, "skipped")) as f:
+            raise Skip(f.read().strip())
+    except FileNotFoundError:
+        raise Skip("not built: make check-interop") from None
+
+
+def started(env, name):
+    """The agent's process; returns what it has said so far, when called."""
+    path = built(name)
     sock, said = env.path("waf.sock"), env.path("agent.log")
     with open(said, "wb") as log:
         env.spawn([path, sock], stdout=log, stderr=log)

