@@ -343,8 +343,8 @@ def test_connections_per_client(env):
     d = env.start(c)
 
     def alive(make):
-        k = make()
         try:
+            k = make()
             k.request()
             return k if k.response().status == 200 else None
         except (EOFError, OSError):
