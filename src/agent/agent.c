@@ -30,7 +30,7 @@ static const struct agent_tuning default_tuning = {
 	.health_us = 1 * SECOND,
 };
 
-/* ---- the copy of the config ------------------------------------------------ */
+/* ---- the copy of the config -------------------------------------------- */
 
 static const char **copy_strings(const char **from, unsigned n)
 {
@@ -55,7 +55,8 @@ static void free_strings(const char **s, unsigned n)
 	mem_free(s);
 }
 
-static bool copy_config(struct config_agent *to, const struct config_agent *from)
+static bool copy_config(struct config_agent *to,
+			const struct config_agent *from)
 {
 	*to = *from;
 	to->name = mem_strdup(slice_str(from->name));
@@ -98,7 +99,8 @@ bool agent_same(const struct agent *a, const struct config_agent *c)
 			    c->owns_headers, c->n_owns_headers) &&
 	       o->connections == c->connections &&
 	       o->max_connections == c->max_connections &&
-	       o->balance == c->balance && o->depth == c->depth && o->queue == c->queue &&
+	       o->balance == c->balance && o->depth == c->depth &&
+	       o->queue == c->queue &&
 	       o->dialect == c->dialect && o->encoding == c->encoding &&
 	       o->msgpack_shape == c->msgpack_shape &&
 	       o->raw_body == c->raw_body && o->chunk_size == c->chunk_size &&
@@ -119,7 +121,7 @@ bool agent_same(const struct agent *a, const struct config_agent *c)
 	       o->max_concurrency == c->max_concurrency;
 }
 
-/* ---- new, free -------------------------------------------------------------- */
+/* ---- new, free --------------------------------------------------------- */
 
 /* All but the metric set. */
 static void agent_free(struct agent *a)
@@ -292,7 +294,7 @@ unsigned agent_links_up(const struct agent *a, unsigned w)
 	return (unsigned)counter_read(&a->local[w]->up_total);
 }
 
-/* ---- a worker's part --------------------------------------------------------- */
+/* ---- a worker's part --------------------------------------------------- */
 
 static void on_grace_over(struct deadline *d)
 {
@@ -346,7 +348,8 @@ void agent_local_start(struct agent *a, struct loop *loop)
 	rcu_publish(&l->loop, loop);
 	CDS_INIT_LIST_HEAD(&l->links);
 	fair_init(&l->queue);
-	l->n_up = l->next_up = l->next_instance = l->n_queued = l->n_sessions = 0;
+	l->n_up = l->next_up = l->next_instance = 0;
+	l->n_queued = l->n_sessions = 0;
 	l->max_sessions = (a->config.max_concurrency + a->n_workers - 1) /
 			  a->n_workers;
 	sock_random(&l->random, sizeof(l->random));

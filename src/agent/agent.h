@@ -35,7 +35,7 @@ struct agent;
 struct agent_table;
 struct link;
 
-/* ---- control thread ------------------------------------------------------ */
+/* ---- control thread ---------------------------------------------------- */
 
 /* The table: lookup by name, liburcu's lock-free hash table. */
 struct agent_table *agent_table_new(void) MUST_CHECK;
@@ -76,7 +76,7 @@ void agent_print_json(struct agent *a, FILE *out);
  */
 void agent_print_reports(struct agent *const *agents, unsigned n, FILE *out);
 
-/* ---- worker -------------------------------------------------------------- */
+/* ---- worker ------------------------------------------------------------ */
 
 /* Opens this worker's links; they are kept and reconnected until closed. */
 void agent_local_start(struct agent *a, struct loop *loop);

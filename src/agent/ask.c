@@ -21,7 +21,7 @@ static void call_done(struct agent_call *call)
 	call->state = CALL_IDLE;
 }
 
-/* ---- failing ---------------------------------------------------------------- */
+/* ---- failing ----------------------------------------------------------- */
 
 static void call_tell_failure(struct task *t)
 {
@@ -58,7 +58,7 @@ void call_fail(struct agent_call *call, enum cause cause, const char *text)
 	loop_defer(call->session->loop, &call->task, call_tell_failure);
 }
 
-/* ---- waiting ---------------------------------------------------------------- */
+/* ---- waiting ----------------------------------------------------------- */
 
 static void call_queued(struct agent_local *l, struct agent_call *call)
 {
@@ -148,7 +148,7 @@ void link_drop_sessions(struct link *link)
 	link->n_late = 0;
 }
 
-/* ---- sending ---------------------------------------------------------------- */
+/* ---- sending ----------------------------------------------------------- */
 
 static uint32_t saturated_ms(uint64_t us)
 {
@@ -295,7 +295,7 @@ void link_serve(struct link *link)
 		local_serve(l);
 }
 
-/* ---- giving up --------------------------------------------------------------- */
+/* ---- giving up --------------------------------------------------------- */
 
 /* v1 has none. False: nothing was put to be sent. */
 static bool link_send_cancel(struct link *link, const struct event_meta *meta,
@@ -392,7 +392,7 @@ void agent_withdraw(struct agent_call *call, enum wire_cancel why)
 	call_done(call);
 }
 
-/* ---- asking ------------------------------------------------------------------- */
+/* ---- asking ------------------------------------------------------------ */
 
 void agent_session_init(struct agent_session *s, struct agent *a,
 			struct loop *loop, const struct event_meta *meta)
@@ -490,7 +490,7 @@ void agent_ask(struct agent_call *call, struct agent_session *s,
 			       on_call_deadline);
 }
 
-/* ---- request complete ------------------------------------------------------------ */
+/* ---- request complete -------------------------------------------------- */
 
 static void link_send_complete(struct link *link, const struct event *ev)
 {

@@ -99,7 +99,7 @@ void breaker_local_close(struct agent_local *l)
 	l->breaker_delta = 0;
 }
 
-/* ---- asking ---------------------------------------------------------------- */
+/* ---- asking ------------------------------------------------------------ */
 
 static bool breaker_take_trial(struct agent_local *l, uint64_t timeout_us)
 {
@@ -159,7 +159,7 @@ bool breaker_admits(struct agent_local *l, struct agent_call *call,
 	return call->trial || breaker_state(l->agent) == BREAKER_CLOSED;
 }
 
-/* ---- what came of it ------------------------------------------------------- */
+/* ---- what came of it --------------------------------------------------- */
 
 /* Under the lock. Half open, and this was the trial. */
 static void breaker_end_trial(struct agent_local *l, enum breaker_end end,

@@ -9,7 +9,7 @@
 #define SERIES_MAX	256u
 #define LOG_TEXT	96u
 
-/* ---- flow control ------------------------------------------------------------ */
+/* ---- flow control ------------------------------------------------------ */
 
 static void pause_over(struct link *link)
 {
@@ -68,7 +68,7 @@ static void take_flow(struct link *link, const struct wire_flow *flow)
 		deadline_stop(&link->pause);
 }
 
-/* ---- health ------------------------------------------------------------------- */
+/* ---- health ------------------------------------------------------------ */
 
 static void take_health(struct link *link, const struct wire_health *h)
 {
@@ -86,7 +86,7 @@ static void take_health(struct link *link, const struct wire_health *h)
 	instance_set_report(link, h->state, valid_us, text);
 }
 
-/* ---- config update requests ------------------------------------------------------ */
+/* ---- config update requests -------------------------------------------- */
 
 static void take_update(struct link *link, const struct wire_update *u)
 {
@@ -112,7 +112,7 @@ static void take_update(struct link *link, const struct wire_update *u)
 		link->n_dropped++;
 }
 
-/* ---- metrics ----------------------------------------------------------------- */
+/* ---- metrics ----------------------------------------------------------- */
 
 struct report_series {
 	char name[80], labels[WIRE_METRIC_LABELS + 24];
@@ -212,50 +212,57 @@ static void print_family(struct agent *const *agents, unsigned n,
 static bool first_of_name(struct agent *const *agents, unsigned k, unsigned i,
 			  const char *name)
 {
-	for (unsigned a = 0; a <= k; a++) {
-		unsigned end = a == k ? i : agents[a]->n_reports;
+	bool first = true;
 
-		for (unsigned j = 0; j < end; j++)
-			if (strcmp(agents[a]->reports[j].name, name) == 0)
-				return false;
+	for (unsigned a = 0; a <= k && first; a++) {
+		struct agent *agent = agents[a];
+
+		pthread_mutex_lock(&agent->report_lock);
+		for (unsigned j = 0; j < (a == k ? i : agent->n_reports); j++)
+			if (strcmp(agent->reports[j].name, name) == 0)
+				first = false;
+		pthread_mutex_unlock(&agent->report_lock);
 	}
-	return true;
+	return first;
 }
 
-static void print_type(const struct report_series *s, FILE *out)
+static void print_type(const char *name, unsigned kind, FILE *out)
 {
 	static const char *const types[] = { "counter", "gauge", "histogram" };
-	size_t n = strlen(s->name);
+	size_t n = strlen(name);
 
-	if (s->kind != METRIC_HISTOGRAM)
-		fprintf(out, "# TYPE agentproxyd_reported_%s %s\n", s->name,
-			types[s->kind]);
-	else if (n > 7 && strcmp(s->name + n - 7, "_bucket") == 0)
+	if (kind != METRIC_HISTOGRAM)
+		fprintf(out, "# TYPE agentproxyd_reported_%s %s\n", name,
+			types[kind]);
+	else if (n > 7 && strcmp(name + n - 7, "_bucket") == 0)
 		fprintf(out, "# TYPE agentproxyd_reported_%.*s histogram\n",
-			(int)(n - 7), s->name);
+			(int)(n - 7), name);
 }
 
 void agent_print_reports(struct agent *const *agents, unsigned n, FILE *out)
 {
 	for (unsigned k = 0; k < n; k++) {
 		/* Only ever more of them; names do not change. */
-		unsigned all;
+		for (unsigned i = 0;; i++) {
+			struct report_series s;
+			bool there;
 
-		pthread_mutex_lock(&agents[k]->report_lock);
-		all = agents[k]->n_reports;
-		pthread_mutex_unlock(&agents[k]->report_lock);
-		for (unsigned i = 0; i < all; i++) {
-			const struct report_series *s = &agents[k]->reports[i];
-
-			if (!first_of_name(agents, k, i, s->name))
+			pthread_mutex_lock(&agents[k]->report_lock);
+			there = i < agents[k]->n_reports;
+			if (there)
+				s = agents[k]->reports[i];
+			pthread_mutex_unlock(&agents[k]->report_lock);
+			if (!there)
+				break;
+			if (!first_of_name(agents, k, i, s.name))
 				continue;
-			print_type(s, out);
-			print_family(agents, n, s->name, out);
+			print_type(s.name, s.kind, out);
+			print_family(agents, n, s.name, out);
 		}
 	}
 }
 
-/* ---- all of them ------------------------------------------------------------- */
+/* ---- all of them ------------------------------------------------------- */
 
 void link_on_control(struct link *link, uint8_t type, struct slice payload)
 {

@@ -12,7 +12,7 @@
 #define ERRORS_BAD	100u	/* of 1000 */
 #define PING_LOST_US	30000000ull
 
-/* ---- what an instance says ------------------------------------------------- */
+/* ---- what an instance says --------------------------------------------- */
 
 /* All that could keep a caller away, over all instances. */
 static void update_gate(struct agent *a)
@@ -119,7 +119,7 @@ const char *health_refuses(struct agent_local *l)
 			 "the agent says that it is unhealthy";
 }
 
-/* ---- what a worker makes of the answers ------------------------------------- */
+/* ---- what a worker makes of the answers -------------------------------- */
 
 static uint64_t sum_of(const struct counter *c, unsigned n)
 {
@@ -206,7 +206,7 @@ void health_ping_lost(struct agent_local *l)
 	l->health.ping_lost_us = l->loop->now_us;
 }
 
-/* ---- all of it -------------------------------------------------------------- */
+/* ---- all of it --------------------------------------------------------- */
 
 static enum agent_state state_of_instances(struct agent *a, uint64_t now_us,
 					   char reason[HEALTH_TEXT])

@@ -24,7 +24,7 @@
 #include "net/stream.h"
 #include "wire/recall.h"
 
-/* ---- entries that wait for replies (fifo.c) ------------------------------- */
+/* ---- entries that wait for replies (fifo.c) ---------------------------- */
 
 enum entry_flag {
 	ENTRY_TOMB = 1,		/* nobody waits; its reply is late */
@@ -91,7 +91,7 @@ struct entry *fifo_find_go(const struct fifo *f, uint64_t go_id);
 /* Takes e out; it stays readable until the next push. */
 void fifo_remove(struct fifo *f, struct entry *e);
 
-/* ---- a link ---------------------------------------------------------------- */
+/* ---- a link ------------------------------------------------------------ */
 
 enum link_state {
 	LINK_DOWN, LINK_CONNECTING, LINK_HANDSHAKE, LINK_CONFIGURE, LINK_UP
@@ -155,7 +155,7 @@ struct late_complete {
 	char error[64];
 };
 
-/* ---- an agent --------------------------------------------------------------- */
+/* ---- an agent ---------------------------------------------------------- */
 
 /* Times and limits of protocol pages 2, 4, 7, 8, 11.3; tests shorten them
  * before agent_local_start(). */
@@ -164,14 +164,14 @@ struct agent_tuning {
 	uint64_t refused_us;		/* to the next try after a refused
 					 * config */
 	uint64_t pause_max_us;
-	uint64_t reload_min_us;		/* between two pushes that it asks for */
+	uint64_t reload_min_us;		/* between pushes that it asks for */
 	uint64_t ping_interval_us, ping_timeout_us;
 	uint64_t start_grace_us;	/* calls wait for the first link */
 	uint64_t lost_grace_us;		/* and after the last one was lost */
 	uint64_t complete_us;		/* time-out of request complete */
 	uint64_t stall_min_us;
-	uint64_t check_us;		/* how often old entries are looked at */
-	uint64_t extra_idle_us;		/* links on demand are closed after it */
+	uint64_t check_us;		/* how often entries are looked at */
+	uint64_t extra_idle_us;		/* to the end of a link on demand */
 	uint64_t refill_us;		/* without memory for a link */
 	unsigned max_tombstones;
 	unsigned breaker_failures;	/* in a row, until it opens */
@@ -193,7 +193,7 @@ struct agent_instance {
 	unsigned links_up;
 	uint8_t state;			/* enum instance_state */
 	uint8_t encoding;		/* 0 unknown, 1 json, 2 msgpack */
-	uint8_t dialect;		/* enum wire_dialect, of the last link */
+	uint8_t dialect;		/* enum wire_dialect, as last seen */
 	bool warned_raw;
 	uint8_t report;			/* enum agent_state, by itself */
 	bool refused;			/* the config that was pushed */
@@ -259,7 +259,7 @@ struct agent_local {
 	struct loop *loop;		/* NULL: not started, or closed */
 	struct agent_metrics *metrics;
 	struct cds_list_head links;
-	struct fair queue;		/* calls: request heads without a link */
+	struct fair queue;		/* request heads without a link */
 	struct link **up;		/* links that are UP */
 	unsigned n_up, max_up, next_up, next_instance;
 	unsigned n_queued;		/* also those that wait on their link */
@@ -344,12 +344,12 @@ static inline struct agent_local *agent_local(const struct agent *a,
 	return a->local[loop->index];
 }
 
-/* ---- agent.c ---------------------------------------------------------------- */
+/* ---- agent.c ----------------------------------------------------------- */
 
 /* Calls may wait for a link until us from now. */
 void local_start_grace(struct agent_local *l, uint64_t us);
 
-/* ---- breaker.c -------------------------------------------------------------- */
+/* ---- breaker.c --------------------------------------------------------- */
 
 enum breaker_end { BREAKER_GOOD, BREAKER_BAD, BREAKER_UNKNOWN };
 
@@ -421,7 +421,7 @@ static inline void agent_gate_clear(struct agent *a, enum agent_gate bit)
  * would break it. */
 void log_text(char *to, size_t size, struct slice from);
 
-/* ---- health.c --------------------------------------------------------------- */
+/* ---- health.c ---------------------------------------------------------- */
 
 enum health_state {
 	HEALTH_GOOD, HEALTH_IN_A_ROW, HEALTH_ERRORS, HEALTH_SLOW,
@@ -454,7 +454,7 @@ void agent_tell_state(struct agent_local *l);
 
 extern const char *const dialect_names[];
 
-/* ---- link.c ------------------------------------------------------------------ */
+/* ---- link.c ------------------------------------------------------------ */
 
 /* Opens one more link to an instance. False: no memory. */
 bool link_open(struct agent_local *l, struct instance_local *inst, bool extra)
@@ -498,7 +498,7 @@ void link_v1_flush(struct link *link);
 static inline void link_set_id(const struct link *link, struct entry *e,
 			       const struct event_meta *meta, uint32_t bytes);
 
-/* ---- configure.c --------------------------------------------------------------- */
+/* ---- configure.c ------------------------------------------------------- */
 
 /* Pushes the agent's config. False: no memory, the link is lost. */
 bool link_push_config(struct link *link) MUST_CHECK;
@@ -508,7 +508,7 @@ bool link_configured(struct link *link, const struct decision *d,
 /* No answer is coming: taken as accepted. */
 void link_config_unanswered(struct link *link);
 
-/* ---- control.c ------------------------------------------------------------------ */
+/* ---- control.c --------------------------------------------------------- */
 
 /* 0x30 to 0x33 of v2. Garbage is counted and harmless. */
 void link_on_control(struct link *link, uint8_t type, struct slice payload);
@@ -534,13 +534,13 @@ static inline void link_watch_entries(struct link *link)
 			       link_check);
 }
 
-/* ---- reply.c ------------------------------------------------------------------ */
+/* ---- reply.c ----------------------------------------------------------- */
 
 void link_on_read(struct stream *s);
 void link_on_write_error(struct stream *s);
 void link_on_room(struct stream *s);
 
-/* ---- pick.c ------------------------------------------------------------------- */
+/* ---- pick.c ------------------------------------------------------------ */
 
 static inline bool link_has_room(const struct link *link)
 {
@@ -560,7 +560,7 @@ struct link *local_pick_link(struct agent_local *l);
 /* Something waits: one more link, if there may be one. */
 void local_open_extra(struct agent_local *l);
 
-/* ---- ask.c -------------------------------------------------------------------- */
+/* ---- ask.c ------------------------------------------------------------- */
 
 /* Tells it by a task of this turn. The call is in no list any more. */
 void call_fail(struct agent_call *call, enum cause cause, const char *text);

@@ -135,7 +135,7 @@ void local_open_extra(struct agent_local *l)
 	const struct config_agent *c = &l->agent->config;
 	struct instance_local *best = NULL;
 
-	/* Some v1 agents stop when a connection ends: no more than asked for. */
+	/* Some v1 agents stop when a connection ends: none on demand. */
 	if (l->n_up == 0 || local_is_full(l) || c->dialect == DIALECT_V1)
 		return;
 	for (unsigned i = 0; i < l->n_up; i++)

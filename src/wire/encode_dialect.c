@@ -12,7 +12,7 @@ size_t encode_dialect_max(const struct wire_format *f)
 				     : FRAME_MAX + 4;
 }
 
-/* ---- v1 -------------------------------------------------------------------- */
+/* ---- v1 ---------------------------------------------------------------- */
 
 static const char *const v1_names[EVENT_N] = {
 	[EVENT_REQUEST_HEAD] = "request_headers",
@@ -40,7 +40,7 @@ static char *v1_close(char *start, char *o)
 	return o;
 }
 
-/* ---- go-v2 ----------------------------------------------------------------- */
+/* ---- go-v2 ------------------------------------------------------------- */
 
 static char *go_close(char *start, char *o, uint8_t type)
 {
@@ -95,7 +95,7 @@ static char *go_head(char *start, const struct wire_format *f,
 	return go_close(start, o, frame_type_of(ev->type));
 }
 
-/* ---- both ------------------------------------------------------------------ */
+/* ---- both -------------------------------------------------------------- */
 
 char *encode_dialect_head(char *start, const struct wire_format *f,
 			  const struct event *ev, const struct fields_index *x,

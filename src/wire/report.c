@@ -32,7 +32,7 @@ static struct slice text_or_none(struct values *v)
 	return SLICE_NONE;
 }
 
-/* ---- tagged values ---------------------------------------------------------- */
+/* ---- tagged values ----------------------------------------------------- */
 
 /*
  * "word", {key: "word", ...} or ["word", ...]: the word, and the first string
@@ -95,7 +95,7 @@ static void read_tagged(struct values *v, const char *key,
 		values_wrong_type(v, token);
 }
 
-/* ---- health ----------------------------------------------------------------- */
+/* ---- health ------------------------------------------------------------ */
 
 static bool state_of(const struct tagged *t, enum agent_state *state)
 {
@@ -152,7 +152,7 @@ bool wire_decode_health(char *buf, size_t len, const struct wire_format *f,
 	return report_good(&v) && state_of(&t, &out->state);
 }
 
-/* ---- flow control ------------------------------------------------------------ */
+/* ---- flow control ------------------------------------------------------ */
 
 bool wire_decode_flow(char *buf, size_t len, const struct wire_format *f,
 		      struct arena *scratch, struct wire_flow *out)
@@ -182,7 +182,7 @@ bool wire_decode_flow(char *buf, size_t len, const struct wire_format *f,
 	return report_good(&v) && (m.seen & 2);
 }
 
-/* ---- config update requests ---------------------------------------------------- */
+/* ---- config update requests -------------------------------------------- */
 
 bool wire_decode_update(char *buf, size_t len, const struct wire_format *f,
 			struct arena *scratch, struct wire_update *out)
@@ -213,7 +213,7 @@ bool wire_decode_update(char *buf, size_t len, const struct wire_format *f,
 	return report_good(&v) && t.word.n;
 }
 
-/* ---- metrics ---------------------------------------------------------------- */
+/* ---- metrics ----------------------------------------------------------- */
 
 struct metrics_walk {
 	struct values v;

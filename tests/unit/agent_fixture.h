@@ -44,7 +44,7 @@ static inline struct wire_format speaks_format(void)
 	};
 }
 
-/* ---- the fake agent ---------------------------------------------------------- */
+/* ---- the fake agent ---------------------------------------------------- */
 
 struct peer {
 	int fd;
@@ -260,7 +260,7 @@ static inline void fake_turn(struct fake *f)
 	}
 }
 
-/* ---- the world ------------------------------------------------------------------ */
+/* ---- the world --------------------------------------------------------- */
 
 struct world {
 	struct loop *loop;

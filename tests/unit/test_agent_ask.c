@@ -1,7 +1,7 @@
 /* Calls: giving up, losing links, queues, callbacks, and all of it at random. */
 #include "agent_fixture.h"
 
-/* ---- giving up ------------------------------------------------------------------------ */
+/* ---- giving up --------------------------------------------------------- */
 
 static void test_timeout_and_late_reply(void **state)
 {
@@ -133,7 +133,7 @@ static void test_withdraw(void **state)
 	ask_end(&a[2]);
 }
 
-/* ---- losing links ---------------------------------------------------------------------- */
+/* ---- losing links ------------------------------------------------------ */
 
 static void test_link_loss(void **state)
 {
@@ -396,7 +396,7 @@ static void test_least_loaded_and_stalled(void **state)
 	}
 }
 
-/* ---- from inside the callback ----------------------------------------------------------------- */
+/* ---- from inside the callback ------------------------------------------ */
 
 static void then_ask_again(struct ask *a)
 {
@@ -530,7 +530,7 @@ static void test_print(void **state)
 	free(text);
 }
 
-/* ---- at random ------------------------------------------------------------------------------------ */
+/* ---- at random --------------------------------------------------------- */
 
 static uint64_t chaos_state;
 

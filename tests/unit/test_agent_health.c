@@ -1,7 +1,7 @@
 /* The breaker, states, and who is asked: balance, fail-over, fair queues. */
 #include "agent_fixture.h"
 
-/* ---- the breaker ---------------------------------------------------------- */
+/* ---- the breaker ------------------------------------------------------- */
 
 static void start_breaker(struct world *w, uint64_t open_us)
 {
@@ -264,7 +264,7 @@ static void test_gauge_when_closed_open(void **state)
 	assert_int_equal(counter_read(&w->m->breaker_open), 1);
 }
 
-/* ---- states --------------------------------------------------------------- */
+/* ---- states ------------------------------------------------------------ */
 
 static void test_degraded_by_answers(void **state)
 {
@@ -291,7 +291,7 @@ static void test_degraded_by_answers(void **state)
 	expect_state(w, "healthy", "closed", "");
 }
 
-/* ---- several instances ------------------------------------------------------ */
+/* ---- several instances ------------------------------------------------- */
 
 static unsigned heads_of(struct fake *f)
 {
@@ -387,7 +387,7 @@ static void test_fail_over(void **state)
 	assert_true(got[1] >= 2);
 }
 
-/* ---- fair between routes ------------------------------------------------------ */
+/* ---- fair between routes ----------------------------------------------- */
 
 static void on_route(struct ask *a, const char *name)
 {

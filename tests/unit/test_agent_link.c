@@ -2,7 +2,7 @@
  * pings. */
 #include "agent_fixture.h"
 
-/* ---- handshake -------------------------------------------------------------------- */
+/* ---- handshake --------------------------------------------------------- */
 
 static void test_handshake_accepted(void **state)
 {
@@ -124,7 +124,7 @@ static void test_peer_accepted(void **state)
 	warm_up(w);
 }
 
-/* ---- matching ---------------------------------------------------------------------- */
+/* ---- matching ---------------------------------------------------------- */
 
 static void test_pipelining(void **state)
 {
@@ -322,7 +322,7 @@ static void test_no_id_timeout_closes(void **state)
 	ask_end(&a);
 }
 
-/* ---- frames ------------------------------------------------------------------------------ */
+/* ---- frames ------------------------------------------------------------ */
 
 static void test_bytewise(void **state)
 {
@@ -465,7 +465,7 @@ static void test_large_reply(void **state)
 	end_and_answer(w, &a);
 }
 
-/* ---- bodies ---------------------------------------------------------------- */
+/* ---- bodies ------------------------------------------------------------ */
 
 static void keep_mutation(struct ask *a)
 {
@@ -532,7 +532,7 @@ static void test_json_on_any_link(void **state)
 	end_and_answer(w, &a);
 }
 
-/* ---- request complete, ping ---------------------------------------------------------------- */
+/* ---- request complete, ping -------------------------------------------- */
 
 static void test_complete_answered(void **state)
 {
