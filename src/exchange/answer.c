@@ -29,6 +29,7 @@ static void take_over(struct exchange *ex, enum ended_by by, const char *why)
 {
 	exchange_stop_upstream(ex);
 	ex->answered = true;
+	ex->tunnel = false;
 	ex->ended_by = by;
 	ex->ended_why = why;
 	outq_clear(&ex->response.held);

@@ -496,7 +496,9 @@ static void response_head(struct exchange *ex, const struct http_head *head,
 {
 	struct flow *f = &ex->response;
 
-	if (head->status == 101 && ex->request.head.upgrade.n == 0) {
+	/* Nor can it be in the middle of the request (RFC 9110, 7.8). */
+	if (head->status == 101 && (ex->request.head.upgrade.n == 0 ||
+				    ex->request.state < FLOW_FLUSHING)) {
 		upstream_failed(ex, UPSTREAM_MALFORMED);
 		answer_error(ex, 502, ENDED_UPSTREAM, "unasked_upgrade");
 		return;
@@ -595,6 +597,22 @@ static void on_sink_fail(void *owner, enum message_fault why)
 		exchange_client_gone(ex, why == MESSAGE_TIMEOUT ?
 				     "send_timeout" : "gone");
 		return;
+	}
+	switch (why) {
+	case MESSAGE_NO_MEMORY:
+		exchange_no_memory(ex);
+		return;
+	case MESSAGE_TIMEOUT:
+		/* It waits for the rest, and nobody would wait for it. */
+		if (ex->response.state == FLOW_IDLE) {
+			response_aborted(ex, why);
+			return;
+		}
+		break;
+	case MESSAGE_EOF:
+	case MESSAGE_RESET:
+	case MESSAGE_MALFORMED:
+		break;
 	}
 	/* The upstream may have answered before it closed: its source goes on
 	 * to the end and says so, or says what is wrong. */
