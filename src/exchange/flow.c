@@ -8,6 +8,7 @@
  */
 #include "exchange/exchange.h"
 #include "policy/edit.h"
+#include "policy/forward.h"
 
 static const char *const state_names[] = {
 	"idle", "head", "body", "flushing", "done", "aborted",
@@ -132,6 +133,13 @@ void flow_take_data(struct flow *f, struct block *block, const char *p,
 	flow_pump_later(f);
 }
 
+/* A client can't say in a trailer what it can't say in a header. */
+static bool may_pass(const struct flow *f, const struct field *field)
+{
+	return f->kind->side == SIDE_RESPONSE ||
+	       forward_keeps(f->ex->snapshot->config, field, false);
+}
+
 static struct http_head *copy_trailers(struct flow *f,
 				       const struct http_head *trailers)
 {
@@ -144,19 +152,24 @@ static struct http_head *copy_trailers(struct flow *f,
 	copy->fields = arena_alloc(a, n * sizeof(*copy->fields));
 	if (!copy->fields)
 		return NULL;
+	copy->cap_fields = n;
 	for (unsigned i = 0; i < n; i++) {
 		const struct field *from = &trailers->fields[i];
-		struct slice name = arena_dup(a, field_name(from));
-		struct slice value = arena_dup(a, field_value(from));
+		struct field *to = &copy->fields[copy->n_fields];
+		struct slice name, value;
 
+		if (!may_pass(f, from))
+			continue;
+		name = arena_dup(a, field_name(from));
+		value = arena_dup(a, field_value(from));
 		if (!name.p || (from->value_len && !value.p))
 			return NULL;
-		copy->fields[i] = *from;
-		copy->fields[i].flags &= (uint8_t)~FIELD_LINE;
-		copy->fields[i].name = name.p;
-		copy->fields[i].value = value.p;
+		*to = *from;
+		to->flags &= (uint8_t)~FIELD_LINE;
+		to->name = name.p;
+		to->value = value.p;
+		copy->n_fields++;
 	}
-	copy->n_fields = copy->cap_fields = n;
 	return copy;
 }
 

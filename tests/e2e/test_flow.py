@@ -150,3 +150,15 @@ def test_upgrade_blocked_at_the_response(env):
                                "Upgrade": "websocket"})
         r = c.response()
         eq((r.status, r.body), (403, b"no tunnels\n"))
+
+
+def test_owned_headers_in_trailers(env):
+    """A client can't say in a trailer what it can't say in a header."""
+    env.agent("auth")
+    o = env.origin()
+    d = env.proxy(o.port, {"auth": {"owns_headers": ["X-User"]}})
+    c = post_chunked(d)
+    c.send(chunk(b"one") + b"0\r\nX-User: root\r\nx_user: root\r\n"
+           b"X-Sum: 1\r\n\r\n")
+    eq(c.response().status, 200)
+    eq([n.lower() for n, _ in o.seen[0].request_trailers], ["x-sum"])
