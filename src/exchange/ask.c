@@ -99,37 +99,61 @@ struct record_agent *ask_record(struct party *p, enum event_type type)
 	return r;
 }
 
-static const struct slice *dup_slices(struct arena *a, const struct slice *from,
-				      unsigned *n)
+static size_t slices_size(const struct slice *s, unsigned n)
 {
-	struct slice *to;
+	size_t size = n * sizeof(*s);
 
-	if (*n == 0)
-		return NULL;
-	to = arena_alloc(a, *n * sizeof(*to));
-	for (unsigned i = 0; to && i < *n; i++) {
-		to[i] = arena_dup(a, from[i]);
-		if (!to[i].p)
-			to[i].n = 0;
+	for (unsigned i = 0; i < n; i++)
+		size += s[i].n;
+	return size;
+}
+
+/* Copies n slices to *array and their bytes to *text, and moves both on. */
+static const struct slice *put_slices(struct slice **array, char **text,
+				      const struct slice *from, unsigned n)
+{
+	struct slice *to = *array;
+
+	for (unsigned i = 0; i < n; i++) {
+		to[i] = slice_of(*text, from[i].n);
+		if (from[i].n)
+			memcpy(*text, from[i].p, from[i].n);
+		*text += from[i].n;
 	}
-	if (!to)
-		*n = 0;
+	*array += n;
 	return to;
 }
 
+/* Of several chunks the last audit stays, in the room of the one before: a body
+ * of many chunks costs no more than one. */
 static void note_audit(struct party *p, struct record_agent *r,
 		       const struct audit *audit)
 {
-	struct arena *a = &p->ex->arena;
+	struct audit_room *room = &p->audit[r->event];
+	unsigned n = audit->n_tags + audit->n_rules + audit->n_reasons;
+	size_t size = slices_size(audit->tags, audit->n_tags) +
+		slices_size(audit->rules, audit->n_rules) +
+		slices_size(audit->reasons, audit->n_reasons);
+	struct slice *array;
+	char *text;
 
-	if (audit->n_tags + audit->n_rules + audit->n_reasons == 0)
+	if (n == 0)
 		return;
+	if (size > room->size) {
+		size += room->size;
+		text = arena_alloc(&p->ex->arena, size);
+		if (!text)
+			return;
+		*room = (struct audit_room){ text, size };
+	}
+	array = (struct slice *)(void *)room->p;
+	text = room->p + n * sizeof(*array);
 	r->n_tags = audit->n_tags;
 	r->n_rules = audit->n_rules;
 	r->n_reasons = audit->n_reasons;
-	r->tags = dup_slices(a, audit->tags, &r->n_tags);
-	r->rules = dup_slices(a, audit->rules, &r->n_rules);
-	r->reasons = dup_slices(a, audit->reasons, &r->n_reasons);
+	r->tags = put_slices(&array, &text, audit->tags, r->n_tags);
+	r->rules = put_slices(&array, &text, audit->rules, r->n_rules);
+	r->reasons = put_slices(&array, &text, audit->reasons, r->n_reasons);
 }
 
 void ask_note(struct party *p, enum event_type type, enum verdict verdict,
@@ -227,8 +251,44 @@ bool ask_failed(struct party *p, struct flow *f, enum event_type type,
 
 /* ---- decisions ------------------------------------------------------------------------- */
 
-static bool keep_ops(struct party *p, unsigned side,
-		     const struct header_op *ops, unsigned n)
+static bool same_names(const struct op_list *l, const struct header_op *ops,
+		       unsigned n)
+{
+	if (!l || l->n != n)
+		return false;
+	for (unsigned i = 0; i < n; i++)
+		if (ops[i].kind == HEADER_ADD || l->ops[i].kind != ops[i].kind ||
+		    !slice_eq_icase(l->ops[i].name, ops[i].name))
+			return false;
+	return true;
+}
+
+static bool keep_value(struct arena *a, struct header_op *to,
+		       struct slice value)
+{
+	if (value.n > to->value.n) {
+		to->value = arena_dup(a, value);
+		return to->value.p != NULL;
+	}
+	if (value.n)
+		memcpy((char *)to->value.p, value.p, value.n);
+	to->value.n = value.n;
+	return true;
+}
+
+/* A list that sets or removes what the one before it did takes its place, for an
+ * agent may say the same with each of a million chunks. */
+static bool replace_ops(struct arena *a, struct op_list *l,
+			const struct header_op *ops)
+{
+	for (unsigned i = 0; i < l->n; i++)
+		if (!keep_value(a, &l->ops[i], ops[i].value))
+			return false;
+	return true;
+}
+
+static bool append_ops(struct party *p, unsigned side,
+		       const struct header_op *ops, unsigned n)
 {
 	struct arena *a = &p->ex->arena;
 	struct op_list *l = arena_zalloc(a, sizeof(*l));
@@ -247,7 +307,32 @@ static bool keep_ops(struct party *p, unsigned side,
 	l->n = n;
 	*p->ops_tail[side] = l;
 	p->ops_tail[side] = &l->next;
+	p->ops_last[side] = l;
 	return true;
+}
+
+/* False: too much, which is the agent's fault; or answered, for want of
+ * memory. */
+static bool keep_ops(struct party *p, unsigned side,
+		     const struct header_op *ops, unsigned n)
+{
+	struct op_list *last = p->ops_last[side];
+	bool same = same_names(last, ops, n);
+	size_t size = 0;
+	bool ok;
+
+	for (unsigned i = 0; i < n; i++)
+		size += same ? (ops[i].value.n > last->ops[i].value.n ?
+				ops[i].value.n : 0) :
+			sizeof(*ops) + ops[i].name.n + ops[i].value.n;
+	if (size > OPS_KEPT_MAX - p->ops_bytes[side])
+		return false;
+	p->ops_bytes[side] += (uint32_t)size;
+	ok = same ? replace_ops(&p->ex->arena, last, ops) :
+		    append_ops(p, side, ops, n);
+	if (!ok)
+		exchange_no_memory(p->ex);
+	return ok;
 }
 
 /* An agent may name the route's own upstream, or one that the route lists. */
@@ -285,13 +370,13 @@ bool ask_take_ops(struct party *p, struct flow *f, const struct decision *d)
 		counter_add(&p->metrics->ops_dropped, d->n_request_ops);
 	else if (d->n_request_ops &&
 		 !keep_ops(p, SIDE_REQUEST, d->request_ops, d->n_request_ops))
-		exchange_no_memory(ex);
+		return false;
 	if (d->n_response_ops && !response_held)
 		counter_add(&p->metrics->ops_dropped, d->n_response_ops);
-	else if (d->n_response_ops && exchange_open(ex) && !ex->answered &&
+	else if (d->n_response_ops &&
 		 !keep_ops(p, SIDE_RESPONSE, d->response_ops,
 			   d->n_response_ops))
-		exchange_no_memory(ex);
+		return false;
 	return true;
 }
 
@@ -386,7 +471,8 @@ static void head_decided(struct flow *f, struct party *p,
 		return;
 	}
 	if (!ask_take_ops(p, f, d)) {
-		head_misfit(f, p, type, reply);
+		if (exchange_open(ex) && !ex->answered)
+			head_misfit(f, p, type, reply);
 		return;
 	}
 	slot->state = MERGE_ALLOWED;

@@ -143,8 +143,18 @@ enum { SIDE_REQUEST, SIDE_RESPONSE };
 
 struct op_list {
 	struct op_list *next;
-	const struct header_op *ops;
+	struct header_op *ops;
 	unsigned n;
+};
+
+/* Edits of one agent for one side that may wait, bytes. */
+#define OPS_KEPT_MAX	(1024u * 1024)
+
+/* Where the audit of an agent's last reply to one kind of event is kept; the
+ * next one takes its place. */
+struct audit_room {
+	char *p;
+	size_t size;
 };
 
 /* One agent's part in one exchange. */
@@ -163,14 +173,15 @@ struct party {
 	uint64_t spent_us;		/* of its budget */
 	/* Edits that it asked for, in order; response edits wait here until
 	 * the head of the response is made. */
-	struct op_list *ops[2], **ops_tail[2];
+	struct op_list *ops[2], **ops_tail[2], *ops_last[2];
+	uint32_t ops_bytes[2];
 	/* A refusal, copied, until it is acted on. */
 	struct decision *decision;
 	struct observer *observer;	/* NULL: it enforces */
 	uint16_t fail_status;		/* of a failure under deny */
-	bool fail_retry_after;
 	uint8_t fail_cause;
 	struct record_agent *record[EVENT_RESPONSE_CHUNK + 1];
+	struct audit_room audit[EVENT_RESPONSE_CHUNK + 1];
 };
 
 /* An agent's place in a flow's body. */

@@ -246,6 +246,7 @@ static bool apply_edits(struct flow *f)
 			continue;
 		p->ops[f->kind->side] = NULL;
 		p->ops_tail[f->kind->side] = &p->ops[f->kind->side];
+		p->ops_last[f->kind->side] = NULL;
 		for (; l; l = l->next) {
 			if (edit_apply(&f->head, l->ops, l->n, &ex->arena))
 				continue;

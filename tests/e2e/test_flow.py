@@ -162,3 +162,15 @@ def test_owned_headers_in_trailers(env):
            b"X-Sum: 1\r\n\r\n")
     eq(c.response().status, 200)
     eq([n.lower() for n, _ in o.seen[0].request_trailers], ["x-sum"])
+
+
+def test_audit_of_chunks_costs_no_memory(env):
+    d, grown = chatty(env, {"audit": {"tags": ["t" * 100, "u" * 100],
+                                      "rule_ids": ["r" * 100]}})
+    check("asan" in env.build or grown < 3 << 10, "grew by %d KiB" % grown)
+    eq(d.access()[0]["agents"][1]["rules"], ["r" * 100])
+
+
+def test_ops_of_chunks_cost_no_memory(env):
+    d, grown = chatty(env, {"response_headers": [set_header("X-A", "v" * 100)]})
+    check("asan" in env.build or grown < 3 << 10, "grew by %d KiB" % grown)
