@@ -204,7 +204,7 @@ check-asan: deps
 check-tsan: deps
 	@$(MAKE_F)tsan all unit-tsan
 	@$(MAKE_F)release load
-	@tests/run unit:tsan e2e:tsan:reload,drain,kill,proxy_get
+	@tests/run unit:tsan e2e:tsan:reload,handover,stop_,drain,kill,proxy_get
 
 check-e2e: deps
 	@$(MAKE_F)release all load

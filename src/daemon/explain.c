@@ -2,8 +2,11 @@
 
 #include "base/arena.h"
 #include "config/value.h"
+#include "http/head.h"
 #include "policy/outcome.h"
 #include "policy/route.h"
+
+#define FIELDS	1000	/* more than any listener takes */
 
 /* ---- words and numbers ---------------------------------------------------- */
 
@@ -39,6 +42,7 @@ static void print_list(FILE *out, const char *const *list, unsigned n)
 
 struct request {
 	struct slice method, host, target;
+	struct slice fields;		/* lines, the last without its end */
 };
 
 static bool is_token(struct slice s)
@@ -52,22 +56,26 @@ static bool is_token(struct slice s)
 
 static bool request_parse(const char *text, struct request *r)
 {
-	const char *space = strchr(text, ' '), *url, *authority;
+	const char *space = strchr(text, ' '), *url, *authority, *line;
 
 	if (!space)
 		return false;
+	line = text + strcspn(text, "\n");
+	r->fields = slice_str(*line ? line + 1 : line);
 	r->method = slice_of(text, (size_t)(space - text));
 	url = space + strspn(space, " ");
 	authority = strstr(url, "://");
 	r->host = slice_of("", 0);
 	if (*url != '/' && authority) {
 		authority += 3;
-		r->host = slice_of(authority, strcspn(authority, "/?#"));
+		r->host = slice_of(authority, strcspn(authority, "/?#\n"));
 		url = r->host.p + r->host.n;
 	}
 	if (*url == '?')
 		return false;
-	r->target = *url ? slice_of(url, strcspn(url, "# ")) : slice_str("/");
+	r->target = slice_of(url, strcspn(url, "# \n"));
+	if (r->target.n == 0)
+		r->target = slice_str("/");
 	return is_token(r->method) && r->target.p[0] == '/';
 }
 
@@ -259,13 +267,32 @@ static void print_match(const struct config_route *r, FILE *out)
 		fprintf(out, " path %s", r->path);
 	if (r->path_prefix)
 		fprintf(out, " path_prefix %s", r->path_prefix);
+	for (unsigned i = 0; i < r->headers.n; i++)
+		fprintf(out, " header %s=%s", r->headers.list[i].name,
+			r->headers.list[i].value ?
+			r->headers.list[i].value : "*");
 	if (r->n_methods) {
 		fputs(" methods", out);
 		print_list(out, r->methods, r->n_methods);
 	} else {
-		fputs(r->host || r->path || r->path_prefix ? "\n" :
-		      " everything\n", out);
+		fputs(r->host || r->path || r->path_prefix || r->headers.n ?
+		      "\n" : " everything\n", out);
 	}
+}
+
+static void print_policy(const char *what, const struct config_header_policy *p,
+			 FILE *out)
+{
+	if (!p->n_remove && !p->set.n && !p->add.n)
+		return;
+	fprintf(out, "  %s headers:", what);
+	for (unsigned i = 0; i < p->n_remove; i++)
+		fprintf(out, " remove %s", p->remove[i]);
+	for (unsigned i = 0; i < p->set.n; i++)
+		fprintf(out, " set %s", p->set.list[i].name);
+	for (unsigned i = 0; i < p->add.n; i++)
+		fprintf(out, " add %s", p->add.list[i].name);
+	fputc('\n', out);
 }
 
 static void print_upstream(const struct config_upstream *u, FILE *out)
@@ -306,6 +333,8 @@ static void print_route(const struct config *config,
 	print_match(r, out);
 	fputs("  upgrade:", out);
 	print_list(out, r->upgrade, r->n_upgrade);
+	print_policy("request", &r->request_headers, out);
+	print_policy("response", &r->response_headers, out);
 	if (r->n_agents == 0)
 		fputs("agents: none\n", out);
 	else
@@ -314,8 +343,20 @@ static void print_route(const struct config *config,
 		print_agent(&r->agents[i], i + 1, out);
 	if (r->n_agents)
 		print_delay(r, out);
-	if (r->upstream)
+	switch (r->kind) {
+	case ROUTE_UPSTREAM:
 		print_upstream(r->upstream, out);
+		break;
+	case ROUTE_RESPOND:
+		fprintf(out, "answer: %u, fixed, %zu bytes\n",
+			r->respond.status,
+			r->respond.body ? strlen(r->respond.body) : 0);
+		break;
+	case ROUTE_REDIRECT:
+		fprintf(out, "answer: %u, redirect to %s\n",
+			r->redirect.status, r->redirect.url);
+		break;
+	}
 	for (unsigned i = 0; i < config->n_listeners; i++)
 		print_listener(&config->listeners[i], out);
 }
@@ -329,16 +370,60 @@ static void print_readings(const struct http_path *path, FILE *out)
 			path->reading[i].p);
 }
 
+/* As a client would send it; without a host only HTTP/1.0 will do. .p NULL: no
+ * memory. */
+static struct slice head_text(const struct request *r, struct arena *arena)
+{
+	struct slice s = arena_printf(arena, "%.*s %.*s HTTP/1.%d\n%s%.*s%s"
+		"%.*s\n\n", (int)r->method.n, r->method.p, (int)r->target.n,
+		r->target.p, r->host.n ? 1 : 0, r->host.n ? "Host: " : "",
+		(int)r->host.n, r->host.p, r->host.n && r->fields.n ? "\n" : "",
+		(int)r->fields.n, r->fields.p);
+	char *lines = s.p ? arena_alloc(arena, 2 * s.n) : NULL;
+	size_t n = 0;
+
+	for (size_t i = 0; lines && i < s.n; i++) {
+		if (s.p[i] == '\n')
+			lines[n++] = '\r';
+		lines[n++] = s.p[i];
+	}
+	return slice_of(lines, n);
+}
+
+/* What the daemon's own reader finds in it. */
+static enum http_parse head_parse(struct slice text, struct http_head *head)
+{
+	const struct http_limits limits = {
+		.header_bytes = 256 * 1024, .headers = head->cap_fields,
+		.target_bytes = 128 * 1024,
+	};
+	uint32_t scanned = 0;
+
+	return http_parse_request(text.p, text.n, &limits, &scanned, head);
+}
+
 /* False: no memory. */
 static bool explain_request(const struct config *config,
 			    const struct request *r, struct arena *arena,
 			    FILE *out)
 {
 	const struct config_route *route;
+	struct http_head head = { .cap_fields = FIELDS };
 	struct http_path path;
-	struct slice host = http_host_normalise(r->host, arena);
+	struct slice text = head_text(r, arena), host;
+	enum http_parse fault;
 	bool ambiguous;
 
+	head.fields = arena_zalloc(arena, FIELDS * sizeof(*head.fields));
+	if (!text.p || !head.fields)
+		return false;
+	fault = head_parse(text, &head);
+	if (fault != HTTP_PARSE_OK) {
+		fprintf(out, "answer: %u, %s\n", http_parse_status(fault),
+			http_parse_names[fault]);
+		return true;
+	}
+	host = http_host_normalise(r->host, arena);
 	if (!host.p && r->host.n)
 		return false;
 	switch (http_path_normalise(r->target, arena, &path)) {
@@ -354,7 +439,8 @@ static bool explain_request(const struct config *config,
 		r->method.p, host.n ? (int)host.n : 4,
 		host.n ? host.p : "none", (int)path.reading[0].n,
 		path.reading[0].p);
-	route = route_match(config, host, &path, r->method, &ambiguous);
+	route = route_match_head(config, host, &path, &head, false,
+				 &ambiguous);
 	if (route)
 		print_route(config, route, out);
 	else if (ambiguous)

@@ -7,7 +7,8 @@
 #include "config/model.h"
 
 /*
- * request: "POST https://host/path?query" or "GET /path". Prints the route, its
+ * request: "POST https://host/path?query" or "GET /path", header fields on lines
+ * of their own after it. Prints the route, its
  * agents in order with what each failure means, limits, time-outs and the most
  * that agents can add. False: it is no request (said on err) or no memory.
  */

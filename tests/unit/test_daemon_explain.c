@@ -28,7 +28,12 @@ static const char yaml[] =
 	"      - { name: waf, request_body: hold, response_body: stream }\n"
 	"    budget: 2500ms\n"
 	"    upstream: app\n"
-	"  - { name: get, match: { methods: [GET] }, upstream: app }\n";
+	"  - name: beta\n"
+	"    match: { methods: [GET], headers: { X-Beta: 'yes' } }\n"
+	"    redirect: { url: 'https://beta.example{target}' }\n"
+	"  - { name: gone, match: { path: /gone }, respond: { status: 410 } }\n"
+	"  - { name: get, match: { methods: [GET] }, upstream: app,\n"
+	"      request_headers: { set: { X-A: b }, remove: [X-C] } }\n";
 
 static char *said, *complained;
 
@@ -57,7 +62,7 @@ static void test_whole(void **state)
 {
 	assert_true(ask("POST https://A.example:443/x/../v1/%61?q#f"));
 	SAYS("request: POST, host a.example, path /v1/a\n");
-	SAYS("route: api (1 of 2)\n");
+	SAYS("route: api (1 of 4)\n");
 	SAYS("  1. auth\n     asked: request_head\n"
 	     "     timeout: head 20ms body 20ms budget 30s\n");
 	SAYS("       timeout      deny, 504\n");
@@ -76,7 +81,8 @@ static void test_whole(void **state)
 static void test_other_answers(void **state)
 {
 	assert_true(ask("GET /"));
-	SAYS("route: get (2 of 2)\n");
+	SAYS("route: get (4 of 4)\n");
+	SAYS("  request headers: remove");
 	SAYS("agents: none\n");
 	assert_true(ask("POST http://b.example"));
 	SAYS("answer: 404");
@@ -84,6 +90,13 @@ static void test_other_answers(void **state)
 	SAYS("answer: 400, the path has several readings");
 	assert_true(ask("GET /%00"));
 	SAYS("answer: 400, the path cannot be read");
+	assert_true(ask("GET http://c.example/\nX-Beta: yes\nAccept: */*"));
+	SAYS("route: beta (2 of 4)\n");
+	SAYS("redirect to https://beta.example{target}\n");
+	assert_true(ask("GET /gone"));
+	SAYS("answer: 410, fixed, 0 bytes\n");
+	assert_true(ask("GET http://c.example/\nHost: d.example"));
+	SAYS("answer: 400, ");
 	assert_true(ask("CONNECT a:443"));
 	SAYS("answer: 405");
 }
