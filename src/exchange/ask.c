@@ -189,13 +189,13 @@ static bool response_begun(const struct exchange *ex)
 
 /* Counts and notes what a failure comes to. */
 static struct outcome take_outcome(struct party *p, enum event_type type,
-				   enum cause cause, bool refused,
 				   const struct agent_reply *reply)
 {
 	struct exchange *ex = p->ex;
+	enum cause cause = reply->cause;
 	struct outcome o = outcome_of(cause, type, &p->config->on_failure,
-				      p->agent_config->deny_status, refused,
-				      response_begun(ex));
+				      p->agent_config->deny_status,
+				      reply->refused, response_begun(ex));
 
 	if (o.action == OUTCOME_ALLOW) {
 		counter_inc(&p->metrics->bypass[cause]);
@@ -209,7 +209,7 @@ static struct outcome take_outcome(struct party *p, enum event_type type,
 		  EVENT_ID_LEN, ex->meta.correlation_id,
 		  p->agent_config->name, event_names[type],
 		  cause_names[cause],
-		  reply && reply->text ? reply->text : "");
+		  reply->text ? reply->text : "");
 	return o;
 }
 
@@ -229,10 +229,11 @@ static void note_refused(struct party *p, enum event_type type)
 }
 
 bool ask_failed(struct party *p, struct flow *f, enum event_type type,
-		enum cause cause, bool refused)
+		const struct agent_reply *reply)
 {
 	struct exchange *ex = f->ex;
-	struct outcome o = take_outcome(p, type, cause, refused, NULL);
+	enum cause cause = reply->cause;
+	struct outcome o = take_outcome(p, type, reply);
 
 	switch (o.action) {
 	case OUTCOME_ALLOW:
@@ -420,12 +421,11 @@ static void head_failed(struct flow *f, struct party *p,
 			enum event_type type, const struct agent_reply *reply)
 {
 	struct merge_slot *slot = &f->slots[p - f->ex->parties];
-	struct outcome o = take_outcome(p, type, reply->cause,
-					reply->refused, reply);
+	struct outcome o = take_outcome(p, type, reply);
 
 	if (o.action == OUTCOME_ALLOW) {
 		slot->state = MERGE_FAILED_OPEN;
-		p->out = true;
+		stages_leave_out(p);
 		return;
 	}
 	slot->state = MERGE_REFUSED;

@@ -722,6 +722,9 @@ void exchange_let_go(struct exchange *ex)
 {
 	struct snapshot *s = ex->snapshot;
 
+	/* Agents, with their counters, may go with the snapshot. */
+	flow_return_held(&ex->request);
+	flow_return_held(&ex->response);
 	end_sessions(ex);
 	ex->snapshot = NULL;
 	ex->route = NULL;

@@ -50,6 +50,8 @@ struct flow;
 #define FLOW_CHUNK_US		5000u
 /* Pieces below this are copied together instead of referenced. */
 #define FLOW_SMALL_PIECE	256u
+/* The same where they are kept for long: each may pin a block of 64 KiB. */
+#define FLOW_KEPT_PIECE		8192u
 
 /* ---- the client's connection ---------------------------------------------- */
 
@@ -235,6 +237,8 @@ struct flow {
 	/* Body. */
 	struct stage *stages;
 	unsigned n_stages;
+	bool total_known;		/* Content-Length, as it came */
+	uint64_t total_size;
 	struct outq held;		/* passed all stages, waits to go on */
 	struct http_head *trailers;	/* copied, or NULL */
 	/* The chunk in question. */
@@ -368,6 +372,8 @@ void flow_pump_later(struct flow *f);
 void flow_judged(struct flow *f);
 /* Nothing of it goes on from here. */
 void flow_abort(struct flow *f, const char *why);
+/* It holds nothing any more, as far as the budget and its agent know. */
+void flow_return_held(struct flow *f);
 /* Pieces of a body come. */
 void flow_take_data(struct flow *f, struct block *block, const char *p,
 		    size_t n);
@@ -378,6 +384,8 @@ void flow_take_end(struct flow *f, const struct http_head *trailers);
 /* The body's stages for a head that has been judged. False: no memory. */
 bool stages_init(struct flow *f) MUST_CHECK;
 void stages_fini(struct flow *f);
+/* Drops what waits in them. */
+void stages_clear(struct flow *f);
 /* Puts the next chunk before its agent if one is ready; moves what needs no
  * asking. */
 void stages_pump(struct flow *f);
@@ -388,7 +396,7 @@ bool stages_keep(const struct flow *f);
 /* Has a stage in hold or buffer kept all of it until the end? */
 bool stages_whole(const struct flow *f);
 size_t stages_bytes(const struct flow *f);
-/* Is the first stage full? Then the source is paused. */
+/* Is the first stage that asks full? Then the source is paused. */
 bool stages_full(const struct flow *f);
 /* The budget of held bytes is spent: those that hold fail. */
 void stages_overload(struct flow *f);
@@ -432,7 +440,7 @@ void ask_recount(struct party *p, enum event_type type,
  * False: the exchange was answered or cut.
  */
 bool ask_failed(struct party *p, struct flow *f, enum event_type type,
-		enum cause cause, bool refused);
+		const struct agent_reply *reply);
 /* Edits in a reply that allows; false: it is an agent's fault. */
 bool ask_take_ops(struct party *p, struct flow *f, const struct decision *d);
 /* Acts on a refusal. */
@@ -448,8 +456,6 @@ void ask_note(struct party *p, enum event_type type, enum verdict verdict,
  * cut. */
 void answer_error(struct exchange *ex, unsigned status, enum ended_by by,
 		  const char *why);
-void answer_error_retry(struct exchange *ex, unsigned status,
-			enum ended_by by, const char *why);
 /* What an agent decided, with its own response edits. */
 void answer_decision(struct exchange *ex, struct party *p,
 		     const struct decision *d);

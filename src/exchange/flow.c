@@ -43,8 +43,6 @@ void flow_fini(struct flow *f)
 	stages_fini(f);
 	deadline_stop(&f->chunk_deadline);
 	task_cancel(&f->pump_task);
-	if (!held_account(f, 0))
-		ASSERT(!"giving back cannot fail");
 }
 
 void flow_abort(struct flow *f, const char *why)
@@ -54,6 +52,7 @@ void flow_abort(struct flow *f, const char *why)
 	deadline_stop(&f->chunk_deadline);
 	task_cancel(&f->pump_task);
 	outq_clear(&f->held);
+	stages_clear(f);
 	if (f->source && !f->source_ended && !f->source_paused) {
 		f->source_paused = true;
 		f->source->ops->pause(f->source);
@@ -73,11 +72,12 @@ void flow_pump_later(struct flow *f)
 /* ---- from the source ---------------------------------------------------------- */
 
 /* Small pieces are gathered, so that a body of tiny chunks costs bytes, not
- * segments. */
-static bool put_piece(struct outq *q, struct block *block, const char *p,
-		      size_t n)
+ * segments; and what is kept costs about what it weighs. */
+static bool put_piece(const struct flow *f, struct outq *q,
+		      struct block *block, const char *p, size_t n)
 {
-	if (n < FLOW_SMALL_PIECE)
+	if (n < FLOW_SMALL_PIECE ||
+	    (n < FLOW_KEPT_PIECE && (!f->judged || stages_keep(f))))
 		return outq_copy(q, p, n);
 	return outq_ref(q, block, p, n);
 }
@@ -125,7 +125,7 @@ void flow_take_data(struct flow *f, struct block *block, const char *p,
 		return;
 	}
 	q = f->n_stages > 0 ? &f->stages[0].in : &f->held;
-	if (!put_piece(q, block, p, n)) {
+	if (!put_piece(f, q, block, p, n)) {
 		exchange_no_memory(ex);
 		return;
 	}
@@ -325,6 +325,13 @@ static void forward(struct flow *f)
 		send_held(f);
 }
 
+/* Is there anything that may still go on? */
+static bool goes_on(const struct flow *f)
+{
+	return exchange_open(f->ex) &&
+	       (f->state == FLOW_HEAD || f->state == FLOW_BODY);
+}
+
 /* ---- flow control ------------------------------------------------------------------ */
 
 static bool want_pause(const struct flow *f)
@@ -342,8 +349,6 @@ static void control_source(struct flow *f)
 	bool pause;
 
 	if (!f->source || f->source_ended)
-		return;
-	if (f->state != FLOW_HEAD && f->state != FLOW_BODY)
 		return;
 	pause = want_pause(f);
 	if (pause == f->source_paused)
@@ -364,8 +369,16 @@ static void account(struct flow *f)
 	if (!f->has_body)
 		return;
 	n = f->held.bytes + f->asked.bytes + stages_bytes(f);
-	if (n != f->accounted && !held_account(f, n) && stages_keep(f))
+	if (n != f->accounted && !held_account(f, n) && goes_on(f) &&
+	    stages_keep(f))
 		stages_overload(f);
+}
+
+void flow_return_held(struct flow *f)
+{
+	if (!held_account(f, 0))
+		ASSERT(!"giving back cannot fail");
+	f->held_for = NULL;
 }
 
 void flow_pump(struct flow *f)
@@ -379,15 +392,13 @@ void flow_pump(struct flow *f)
 	f->pumping = true;
 	do {
 		f->pump_again = false;
-		if (!exchange_open(ex))
-			break;
-		if (f->n_stages > 0 && f->judged)
+		if (f->n_stages > 0 && f->judged && goes_on(f))
 			stages_pump(f);
-		if (exchange_open(ex))
+		if (goes_on(f))
 			forward(f);
 		if (exchange_open(ex))
 			account(f);
-		if (exchange_open(ex))
+		if (goes_on(f))
 			control_source(f);
 	} while (f->pump_again && exchange_open(ex));
 	f->pumping = false;

@@ -20,6 +20,13 @@ static bool keeps(const struct stage *st)
 	return st->mode == BODY_HOLD || st->mode == BODY_BUFFER;
 }
 
+/* What came before the verdict on the head is held for it too. */
+static void hold_for(struct flow *f, struct agent_metrics *m)
+{
+	f->held_for = m;
+	counter_add(&m->held_bytes, f->accounted);
+}
+
 bool stages_init(struct flow *f)
 {
 	struct exchange *ex = f->ex;
@@ -46,11 +53,8 @@ bool stages_init(struct flow *f)
 		st->mode = f->kind->side == SIDE_REQUEST ?
 			p->config->request_body : p->config->response_body;
 		outq_init(&st->in, pool);
-		if (keeps(st) && !f->held_for) {
-			f->held_for = p->metrics;
-			/* What came with the head. */
-			counter_add(&p->metrics->held_bytes, f->accounted);
-		}
+		if (keeps(st) && !f->held_for)
+			hold_for(f, p->metrics);
 		n++;
 	}
 	f->n_stages = n;
@@ -60,13 +64,20 @@ bool stages_init(struct flow *f)
 	}
 	outq_move(&f->stages[0].in, &f->held);
 	f->stages[0].in_end = f->source_ended;
+	f->total_known = f->head.framing == HTTP_BODY_LENGTH;
+	f->total_size = f->head.content_length;
 	return true;
+}
+
+void stages_clear(struct flow *f)
+{
+	for (unsigned i = 0; i < f->n_stages; i++)
+		outq_clear(&f->stages[i].in);
 }
 
 void stages_fini(struct flow *f)
 {
-	for (unsigned i = 0; i < f->n_stages; i++)
-		outq_clear(&f->stages[i].in);
+	stages_clear(f);
 	f->n_stages = 0;
 }
 
@@ -79,16 +90,31 @@ size_t stages_bytes(const struct flow *f)
 	return n;
 }
 
+static bool in_question(const struct flow *f, unsigned i)
+{
+	return f->asking && f->asked_stage == i;
+}
+
 bool stages_full(const struct flow *f)
 {
-	const struct stage *st = &f->stages[0];
+	size_t n = 0;
 
-	/* A buffer takes all, up to max_body, which is judged elsewhere. */
-	if (!st->out && st->mode == BODY_BUFFER)
-		return false;
 	if (f->held.bytes >= FLOW_WINDOW && !stages_hold(f))
 		return true;
-	return st->in.bytes >= st->party->agent_config->chunk_size;
+	/* The first stage that does not just let bytes pass is what limits. */
+	for (unsigned i = 0; i < f->n_stages; i++) {
+		const struct stage *st = &f->stages[i];
+
+		n += st->in.bytes;
+		if (st->out && !in_question(f, i))
+			continue;
+		/* A buffer takes all, up to max_body, which is judged
+		 * elsewhere. */
+		if (!st->out && st->mode == BODY_BUFFER)
+			return false;
+		return n >= st->party->agent_config->chunk_size;
+	}
+	return false;
 }
 
 static bool wants_more(const struct flow *f, const struct stage *st)
@@ -122,7 +148,13 @@ bool stages_hold(const struct flow *f)
 
 	if (stages_keep(f))
 		return true;
-	if (f->state != FLOW_HEAD || f->ended || f->chunk_through)
+	if (f->state != FLOW_HEAD)
+		return false;
+	/* An agent that is left out may have a chunk in question: it may still
+	 * refuse it, or change its length. */
+	if (f->asking && f->stages[f->asked_stage].out)
+		return true;
+	if (f->ended || f->chunk_through)
 		return false;
 	/* In `stream` the head waits for the first chunk's verdict, so that a
 	 * block of a small body is still a clean answer. */
@@ -149,13 +181,15 @@ static void pass(struct flow *f, unsigned i, struct outq *bytes, bool last)
 	f->ended |= last;
 }
 
-/* A stage that asks nothing lets pass what it has; the next one may have been
- * looked at already. */
+/* A stage that asks nothing lets pass what it has, behind what it may still
+ * have in question; the next one may have been looked at already. */
 static void pass_by(struct flow *f, unsigned i)
 {
 	struct stage *st = &f->stages[i];
 	bool last = st->in_end;
 
+	if (in_question(f, i))
+		return;
 	if (outq_empty(&st->in) && !(last && !st->ended))
 		return;
 	st->ended |= last;
@@ -172,19 +206,25 @@ void stages_leave_out(struct party *p)
 	for (int side = 0; side < 2; side++) {
 		struct flow *f = flows[side];
 
-		for (unsigned i = 0; i < f->n_stages; i++)
-			if (f->stages[i].party == p)
-				f->stages[i].out = true;
+		for (unsigned i = 0; i < f->n_stages; i++) {
+			if (f->stages[i].party != p)
+				continue;
+			f->stages[i].out = true;
+			/* What waited for it may go on. */
+			flow_pump_later(f);
+		}
 	}
 }
 
 /* A stage fails without having been asked. True: go on without it. */
 static bool fail_stage(struct flow *f, struct stage *st, enum cause cause)
 {
+	struct agent_reply failure = { .cause = cause };
 	struct party *p = st->party;
 
 	counter_inc(&p->metrics->failures[cause]);
-	if (!ask_failed(p, f, f->kind->chunk_event, cause, false))
+	counter_inc(&p->metrics->unsent);
+	if (!ask_failed(p, f, f->kind->chunk_event, &failure))
 		return false;
 	st->out = true;
 	return true;
@@ -213,9 +253,8 @@ static bool check_size(struct flow *f, struct stage *st)
 		return true;
 	/* A length that was announced counts before its bytes have come; the
 	 * stages behind the first may get less or more than it. */
-	if (st == &f->stages[0] && f->head.framing == HTTP_BODY_LENGTH &&
-	    f->head.content_length > n)
-		n = f->head.content_length;
+	if (st == &f->stages[0] && f->total_known && f->total_size > n)
+		n = f->total_size;
 	if (n <= st->party->config->max_body)
 		return true;
 	return fail_stage(f, st, CAUSE_TOO_LARGE);
@@ -296,8 +335,8 @@ static void ask_chunk(struct flow *f, unsigned i)
 	f->chunk_event.meta = &f->ex->meta;
 	c->bytes = n;
 	c->is_last = st->in_end && outq_empty(&st->in);
-	c->total_known = f->head.framing == HTTP_BODY_LENGTH;
-	c->total_size = f->head.content_length;
+	c->total_known = f->total_known;
+	c->total_size = f->total_size;
 	c->index = st->index;
 	c->bytes_so_far = st->so_far;
 	f->asked_stage = i;
@@ -329,7 +368,7 @@ void stages_pump(struct flow *f)
 		    f->sink->ops->full(f->sink))
 			continue;
 		ask_chunk(f, i);
-		if (!exchange_open(f->ex))
+		if (!f->asking)
 			return;
 	}
 }
@@ -376,6 +415,7 @@ static void on_decision(struct flow *f, unsigned i,
 	enum event_type type = f->kind->chunk_event;
 	bool last = f->chunk_event.chunk.is_last;
 	bool more = d->needs_more && !last;
+	struct agent_reply failure = *reply;
 
 	if (d->kind != DECISION_ALLOW && !more) {
 		ask_note(p, type, (enum verdict)d->kind, CAUSE_NONE, reply);
@@ -383,10 +423,12 @@ static void on_decision(struct flow *f, unsigned i,
 		return;
 	}
 	if (!ask_take_ops(p, f, d) || !mutate(f, st, d, reply->block)) {
-		if (!exchange_open(f->ex))
+		if (!exchange_open(f->ex) || f->ex->answered)
 			return;
 		ask_recount(p, type, d);
-		if (ask_failed(p, f, type, CAUSE_PROTOCOL, false))
+		failure.cause = CAUSE_PROTOCOL;
+		failure.decision = NULL;
+		if (ask_failed(p, f, type, &failure))
 			leave_out(f, i, last);
 		return;
 	}
@@ -411,13 +453,12 @@ static void on_chunk_reply(struct agent_call *call,
 	ask_end(ex, p, f->kind->chunk_event, reply);
 	if (reply->cause == CAUSE_NONE)
 		on_decision(f, i, reply);
-	else if (ask_failed(p, f, f->kind->chunk_event, reply->cause,
-			    reply->refused))
+	else if (ask_failed(p, f, f->kind->chunk_event, reply))
 		leave_out(f, i, f->chunk_event.chunk.is_last);
 	if (!exchange_open(ex) || ex->answered)
 		return;
-	flow_pump(f);
-	if (exchange_open(ex) && f->kind->side == SIDE_REQUEST &&
-	    ex->response.state == FLOW_HEAD)
+	/* Between two chunks of the request an early response has its turn. */
+	if (f->kind->side == SIDE_REQUEST && ex->response.state == FLOW_HEAD)
 		flow_pump(&ex->response);
+	flow_pump(f);
 }

@@ -77,6 +77,156 @@ def chatty(env, more, n=10000):
     return d, d.rss_kib("VmHWM") - start
 
 
+def test_skip_keeps_order(env):
+    """Left out for its size while a chunk is in question: that chunk still
+    goes first."""
+    handler, kept = holding(["request_chunk"])
+    env.agent("waf", handler)
+    d = env.proxy(env.origin().port, {"waf": {"timeout": "30s"}}, {
+        "agents": [{"name": "waf", "request_body": "hold", "max_body": 1000,
+                    "on_too_large": "skip"}]})
+    c = post_chunked(d)
+    first, second = b"a" * 700, b"b" * 700
+    c.send(chunk(first))
+    wait_for(lambda: kept, "the first chunk is asked")
+    c.send(chunk(second) + b"0\r\n\r\n")
+    d.wait_metric(1, "agent_bypass_total", agent="waf", cause="too_large")
+    kept[0].reply(allow())
+    eq(c.response().body, b"POST /\n" + first + second)
+    check_laws(d)
+
+
+def test_skip_verdict_counts(env):
+    """The same, and that chunk is blocked: nothing has gone on."""
+    handler, kept = holding(["request_chunk"])
+    env.agent("waf", handler)
+    o = env.origin()
+    d = env.proxy(o.port, {"waf": {"timeout": "30s"}}, {
+        "agents": [{"name": "waf", "request_body": "hold", "max_body": 1000,
+                    "on_too_large": "skip"}]})
+    c = post_chunked(d)
+    c.send(chunk(b"a" * 700))
+    wait_for(lambda: kept, "the first chunk is asked")
+    c.send(chunk(b"b" * 700))
+    d.wait_metric(1, "agent_bypass_total", agent="waf", cause="too_large")
+    kept[0].reply(block(403, "no\n"))
+    eq(c.response().status, 403)
+    eq(o.seen, [])
+
+
+def test_left_out_and_mutated(env):
+    """The agent fails open over the request while it has a chunk of the
+    response, which it then makes longer."""
+    handler, kept = holding(["request_chunk", "response_chunk"])
+    a = env.agent("waf", handler)
+
+    go_on = threading.Event()
+
+    def serve(x):
+        x.chunk()
+        x.send("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n")
+        go_on.wait(10)
+        x.send("abc")
+        x.fill()
+    d = env.proxy(env.origin(serve).port, {"waf": {
+        "timeout": "30s", "may_mutate": "both", "on_failure": "allow"}}, {
+        "agents": [{"name": "waf", "request_body": "stream",
+                    "response_body": "stream"}]})
+    c = post_chunked(d)
+    c.send(chunk(b"one"))
+    wait_for(lambda: len(kept) == 1, "the request's chunk")
+    kept[0].reply(allow())
+    a.wait("response_head")
+    c.send(chunk(b"two"))
+    wait_for(lambda: len(kept) == 2, "the request's second chunk")
+    go_on.set()
+    wait_for(lambda: len(kept) == 3, "the response's chunk")
+    bad = mutation(kept[1], b"x")
+    bad["request_body_mutation"]["chunk_index"] = 7
+    kept[1].reply(allow(**bad))
+    d.wait_metric(1, "agent_bypass_total", agent="waf", cause="protocol")
+    kept[2].reply(allow(**mutation(kept[2], b"much longer than before")))
+    r = c.response()
+    eq((r.status, r.body), (200, b"much longer than before"))
+    d.alive()
+
+
+def test_left_out_bounds_the_next(env):
+    """The first agent is left out, the second is slow: the client waits."""
+    def failing(ev):
+        if ev.kind == "request_chunk":
+            bad = mutation(ev, b"x")
+            bad["request_body_mutation"]["chunk_index"] = 7
+            return allow(**bad)
+        return allow()
+    handler, kept = holding(["request_chunk"])
+    env.agent("one", failing)
+    env.agent("two", handler)
+    d = env.proxy(env.origin().port, {
+        "one": {"timeout": "30s", "on_failure": "allow"},
+        "two": {"timeout": "60s"}}, {
+        "agents": [{"name": "one", "request_body": "stream"},
+                   {"name": "two", "request_body": "stream"}]})
+    c = post_chunked(d)
+    c.send(chunk(b"first"))
+    wait_for(lambda: kept, "the second agent has a chunk")
+    c.sock.settimeout(2)
+    sent = 0
+    try:
+        while sent < 64 << 20:
+            c.send(chunk(b"x" * 65536))
+            sent += 65536
+    except OSError:
+        pass
+    check(sent < 32 << 20, "took %d bytes while one chunk is in question"
+          % sent)
+    check(d.metric("held_bytes") < 1 << 20, "held %d"
+          % d.metric("held_bytes"))
+    c.close(hard=True)
+
+
+def test_refused_once(env):
+    """Too large behind an agent that was left out: one clean answer."""
+    kept = []
+
+    def two(ev):
+        if ev.kind == "request_chunk":
+            bad = mutation(ev, b"x")
+            bad["request_body_mutation"]["chunk_index"] = 7
+            return allow(**bad)
+        return allow()
+
+    def one(ev):
+        if ev.kind == "request_chunk":
+            kept.append(ev)
+            return None
+        return allow()
+    env.agent("one", one)
+    env.agent("two", two)
+    o = env.origin()
+    d = env.proxy(o.port, {"one": {"timeout": "30s"},
+                           "two": {"timeout": "30s",
+                                   "on_failure": "allow"}}, {
+        "agents": [{"name": "one", "request_body": "hold", "max_body": 1000},
+                   {"name": "two", "request_body": "hold",
+                    "max_body": 10000}]})
+    c = post_chunked(d)
+    c.send(chunk(b"a" * 100))
+    wait_for(lambda: len(kept) == 1, "the first chunk")
+    kept[0].reply(allow())
+    d.wait_metric(1, "agent_bypass_total", agent="two")
+    c.send(chunk(b"b" * 700))
+    wait_for(lambda: len(kept) == 2, "the second chunk")
+    # Both at once: the answer, and what makes it too large.
+    c.send(chunk(b"c" * 700))
+    r = c.response()
+    eq(r.status, 413)
+    d.wait_idle()
+    eq(d.metric("agent_failures_total", agent="one", cause="too_large"), 1)
+    eq(o.seen, [])
+    check_laws(d)
+
+
 def test_upgrade_before_the_request_ends(env):
     """A 101 while the request still comes is no upgrade: 502."""
     env.agent("waf")
@@ -106,6 +256,23 @@ def test_upgrade_before_the_request_ends(env):
         d.alive()
     d.wait_idle()
     check_laws(d)
+
+
+def test_held_bytes_before_the_verdict(env):
+    """What came before the head's verdict is given back as it was taken."""
+    handler, kept = holding(["request_head"])
+    env.agent("waf", handler)
+    d = env.proxy(env.origin().port, {"waf": {"timeout": "30s"}}, {
+        "agents": [{"name": "waf", "request_body": "hold"}]})
+    c = Raw(d.port)
+    c.request("POST", "/", body=b"x" * 5000)
+    wait_for(lambda: kept, "the head")
+    wait_for(lambda: d.metric("held_bytes") >= 5000, "the body is here")
+    kept[0].reply(allow())
+    eq(c.response().status, 200)
+    d.wait_idle()
+    held = d.admin("/agents").body
+    check(b'"held_bytes":0' in held.replace(b" ", b""), held)
 
 
 def test_upstream_never_reads(env):
@@ -164,6 +331,54 @@ def test_owned_headers_in_trailers(env):
     eq([n.lower() for n, _ in o.seen[0].request_trailers], ["x-sum"])
 
 
+def test_early_response_is_not_starved(env):
+    """An endless upload with a chunk in question at almost any time: the
+    early answer goes between two of them."""
+    def handler(ev):
+        if ev.kind == "request_chunk":
+            time.sleep(0.02)
+        return allow()
+    env.agent("waf", handler)
+
+    def serve(x):
+        x.chunk()
+        x.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nearly")
+        try:
+            while x.chunk():
+                pass
+        except (EOFError, OSError):
+            pass
+        return False
+    d = env.proxy(env.origin(serve).port, {"waf": {"timeout": "30s"}}, {
+        "agents": [{"name": "waf", "request_body": "stream"}]})
+    c = post_chunked(d)
+    done = threading.Event()
+
+    def upload():
+        try:
+            while not done.is_set():
+                c.send(chunk(b"x" * 65536))
+        except OSError:
+            pass
+    t = threading.Thread(target=upload, daemon=True)
+    t.start()
+    c.sock.settimeout(10)
+    try:
+        eq(c.response().body, b"early")
+    finally:
+        done.set()
+
+
+def test_laws_of_too_large(env):
+    env.agent("waf")
+    d = env.proxy(env.origin().port, {"waf": {}}, {
+        "agents": [{"name": "waf", "request_body": "hold",
+                    "max_body": 100}]})
+    eq(fetch(d.port, "POST", "/", body=b"x" * 200).status, 413)
+    d.wait_idle()
+    check_laws(d)
+
+
 def test_audit_of_chunks_costs_no_memory(env):
     d, grown = chatty(env, {"audit": {"tags": ["t" * 100, "u" * 100],
                                       "rule_ids": ["r" * 100]}})
@@ -174,3 +389,79 @@ def test_audit_of_chunks_costs_no_memory(env):
 def test_ops_of_chunks_cost_no_memory(env):
     d, grown = chatty(env, {"response_headers": [set_header("X-A", "v" * 100)]})
     check("asan" in env.build or grown < 3 << 10, "grew by %d KiB" % grown)
+
+
+def test_failed_chunk_in_the_log(env):
+    handler, kept = holding(["request_chunk"])
+    env.agent("waf", handler)
+    d = env.proxy(env.origin().port, {"waf": {"timeout": "200ms"}}, {
+        "agents": [{"name": "waf", "request_body": "stream"}]})
+    eq(fetch(d.port, "POST", "/", body=b"x").status, 504)
+    line = d.access()[0]["agents"][1]
+    eq((line["event"], line["verdict"], line["cause"]),
+       ("request_chunk", "fail_deny", "timeout"))
+    check(line["us"] >= 200000, "us is %s" % line["us"])
+
+
+def test_total_size_stays(env):
+    a = env.agent("waf")
+    d = env.proxy(env.origin().port, {"waf": {
+        "may_mutate": "request", "chunk_size": 1024}}, {
+        "agents": [{"name": "waf", "request_body": "stream"}]})
+    eq(fetch(d.port, "POST", "/", body=b"x" * 4500).status, 200)
+    eq({e.payload["total_size"] for e in a.of("request_chunk")}, {4500})
+
+
+def test_out_at_the_response_head(env):
+    """Failed open at the response head: it gets no more of the request."""
+    n = []
+
+    def handler(ev):
+        n.append(ev.kind)
+        if ev.kind == "response_head":
+            return b"\0\0\0\x05\x20nope"
+        return allow()
+    env.agent("waf", handler)
+    more = threading.Event()
+
+    def serve(x):
+        x.chunk()
+        x.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        x.send(b"1\r\na\r\n")
+        while x.chunk():
+            pass
+        x.trailers()
+        x.send("0\r\n\r\n")
+        return False
+    d = env.proxy(env.origin(serve).port, {"waf": {"on_failure": "allow"}}, {
+        "agents": [{"name": "waf", "request_body": "stream",
+                    "response_head": True}]})
+    c = post_chunked(d)
+    c.send(chunk(b"one"))
+    eq(c.head().status, 200)
+    c.send(chunk(b"two") + b"0\r\n\r\n")
+    eq(c.chunk(), b"a")
+    eq(c.chunk(), b"")
+    d.wait_idle()
+    eq(n.count("request_chunk"), 1)
+    check_laws(d)
+
+
+def test_small_pieces_pin_little(env):
+    """A held body costs about what it weighs, however it comes."""
+    handler, kept = holding(["request_chunk"])
+    env.agent("waf", handler)
+    d = env.proxy(env.origin().port, {"waf": {"timeout": "60s"}}, {
+        "agents": [{"name": "waf", "request_body": "buffer",
+                    "max_body": "8MiB"}]})
+    start = d.rss_kib()
+    clients = [post_chunked(d) for _ in range(50)]
+    for i in range(20):
+        for c in clients:
+            c.send(chunk(b"x" * 300))
+        time.sleep(0.12)
+    want = 50 * 20 * 300
+    wait_for(lambda: d.metric("held_bytes") >= want, "all is here")
+    grown = d.rss_kib() - start
+    print("held %d KiB costs %d KiB" % (want >> 10, grown))
+    check(grown < 20 << 10, "held %d KiB costs %d KiB" % (want >> 10, grown))
