@@ -31,7 +31,8 @@ FUZZ_SECONDS	?= 30
 
 DEB_BUILD := gcc pkg-config libevent-dev libmsgpack-dev libjansson-dev \
 	     liburcu-dev libyaml-dev
-DEB_TEST  := libcmocka-dev python3 nginx curl wrk binutils procps
+DEB_TEST  := libcmocka-dev python3 nginx curl wrk binutils procps \
+	     protobuf-compiler modsecurity-crs
 
 MSGPACK	:= $(shell pkg-config --exists msgpack-c 2>/dev/null && \
 		echo msgpack-c || echo msgpack)
@@ -193,7 +194,9 @@ format:
 check: deps
 	@$(MAKE_F)asan unit build-sim
 	@$(MAKE_F)release all load
-	@tests/run lint unit:asan sim:asan e2e:release
+	@$(if $(INTEROP),tests/interop/build)
+	@tests/run lint unit:asan sim:asan e2e:release \
+		$(if $(INTEROP),interop:release)
 
 check-asan: deps
 	@$(MAKE_F)asan all unit build-sim
@@ -210,7 +213,8 @@ check-e2e: deps
 	@$(MAKE_F)release all load
 	@tests/run e2e:release
 
-# Agents on the public crate; wants cargo (rustc 1.95) and protoc.
+# Agents on the public crates; wants cargo (rustc 1.95) and protoc, else all is
+# skipped. `make check INTEROP=1` has it too.
 check-interop: deps
 	@$(MAKE_F)release all load
 	@tests/interop/build
