@@ -78,7 +78,7 @@ static bool send_answer(struct exchange *ex, struct http_head *h,
 		memcpy(block->data, body.p, body.n);
 		block->used = (uint32_t)body.n;
 	}
-	h->keep_alive = keep_alive && !ex->worker->draining;
+	h->keep_alive = keep_alive && !listener_closing(ex->listener);
 	h->framing = with_body ? HTTP_BODY_LENGTH : HTTP_BODY_NONE;
 	h->content_length = with_body ? body.n : 0;
 	ex->status = h->status;

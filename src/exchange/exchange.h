@@ -109,6 +109,12 @@ void connection_count(struct worker_listener *l, const struct net_peer *peer,
 /* Has it as many as the listener lets it have? */
 bool peers_over(struct worker_listener *l, const struct net_peer *peer);
 
+/* The next answer of its connections is their last one. */
+static inline bool listener_closing(const struct worker_listener *l)
+{
+	return l->worker->draining || l->fd < 0;
+}
+
 /* park.c */
 
 /* Parks, from time to time, who has been quiet; while there are clients. */

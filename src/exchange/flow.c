@@ -278,7 +278,7 @@ static void send_head(struct flow *f)
 		ex->sent_us = ex->worker->loop->now_us;
 	} else {
 		ex->status = f->head.status;
-		f->head.keep_alive = !ex->worker->draining;
+		f->head.keep_alive = !listener_closing(ex->listener);
 	}
 	f->sink->ops->head(f->sink, &f->head);
 	if (!f->has_body)

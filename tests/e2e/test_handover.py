@@ -277,3 +277,37 @@ def test_stop_under_load_of_new_connections(env):
     lost.pop("connect", None)
     lost.pop("open", None)
     eq(lost, {}, "neither answered nor refused")
+
+
+def test_handover_head_before_it(env):
+    """The head of an answer went out before the hand-over, its end after it:
+    the connection stays, for nobody has told the client otherwise."""
+    rest = []
+
+    def serve(x):
+        x.read_body()
+        if x.target != "/slow":
+            x.answer(200, b"fast")
+            return
+        x.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello")
+        rest.append(x)
+        wait_for(lambda: len(rest) > 1, "the end")
+        x.send(b"world")
+
+    d = env.proxy(env.origin(serve).port)
+    c = Raw(d.port)
+    c.request(target="/slow")
+    head = c.head()
+    eq((head.status, head.get("connection")), (200, None))
+    old = d.handover(wait=False)
+    wait_for(lambda: "drain timeout" in d.own_log(), "the drain")
+    # Served by the new one, so the old one's workers have had their turn.
+    eq(fetch(d.port).status, 200)
+    time.sleep(0.1)
+    rest.append(None)
+    c.exactly(10)
+    time.sleep(0.1)
+    c.request(target="/next")
+    r = c.response()
+    eq((r.status, r.get("connection")), (200, "close"))
+    eq(old.wait(20), 0)
