@@ -17,7 +17,12 @@ _agentproxyd()
 		return
 		;;
 	esac
+	if [[ ${COMP_WORDS[1]} == check-agent ]]; then
+		mapfile -t COMPREPLY < <(compgen -W "--v1" -- "$cur"
+					 compgen -f -- "$cur")
+		return
+	fi
 	mapfile -t COMPREPLY < <(compgen -W "-c --config -t --test --explain \
-		-V --version -h --help" -- "$cur")
+		-V --version -h --help check-agent" -- "$cur")
 }
 complete -F _agentproxyd agentproxyd

@@ -74,7 +74,8 @@ def test_config_test(env):
 def test_shipped_configs(env):
     conf = os.path.join(ROOT, "conf")
     for name in sorted(os.listdir(conf)):
-        if name.endswith(".yaml"):
+        # The alerts are Prometheus' rules.
+        if name.endswith(".yaml") and name != "alerts.yaml":
             r = run(env, "-t", "-c", os.path.join(conf, name))
             eq(r.returncode, 0, name + ": " + r.stderr)
 

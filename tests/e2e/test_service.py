@@ -170,14 +170,18 @@ def test_service_completion(env):
     """All options of the help are completed."""
     text = subprocess.run([env.binary("agentproxyd"), "-h"],
                           capture_output=True, text=True).stdout
-    out = subprocess.run(
-        ["bash", "-c", ". %s/packaging/agentproxyd.bash; COMP_WORDS=(a -); "
-         "COMP_CWORD=1; _agentproxyd; echo ${COMPREPLY[@]}" % ROOT],
-        capture_output=True, text=True)
-    eq(out.stderr, "")
-    options = set(re.findall(r"(?<![\w-])--?[a-zA-Z]+", text))
-    check(options and options <= set(out.stdout.split()),
-          "%r of %r" % (options, out.stdout))
+    offered = ""
+    for words in "a -", "a check-agent -":
+        out = subprocess.run(
+            ["bash", "-c", ". %s/packaging/agentproxyd.bash; "
+             "COMP_WORDS=(%s); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); "
+             "_agentproxyd; echo ${COMPREPLY[@]}" % (ROOT, words)],
+            capture_output=True, text=True)
+        eq(out.stderr, "")
+        offered += out.stdout
+    options = set(re.findall(r"(?<![\w-])--?[a-zA-Z][\w-]*", text))
+    check(options and options <= set(offered.split()),
+          "%r of %r" % (options, offered))
 
 
 def test_service_install(env):
