@@ -50,6 +50,7 @@ struct exchange *exchange_new(struct client *c, const struct http_head *head,
 	ex->worker = w;
 	ex->client = c;
 	ex->listener = c->listener;
+	ex->listener_name = c->listener->name;
 	ex->snapshot = w->snapshot;
 	ex->snapshot->pin[w->index].pins++;
 	ex->start_us = c->begin_us ? c->begin_us : w->loop->now_us;
@@ -765,6 +766,22 @@ void exchange_finish(struct exchange *ex)
 	loop_defer_reap(ex->worker->loop, &ex->reap, on_exchange_reap);
 }
 
+/* It outlives its client, and with it the listener; and it holds nothing. */
+static void linger(struct exchange *ex)
+{
+	const char *name = ex->listener_name;
+
+	ex->listener_name = arena_dup(&ex->arena,
+				slice_of(name, strlen(name) + 1)).p;
+	ex->listener = NULL;
+	flow_return_held(&ex->request);
+	flow_return_held(&ex->response);
+	if (!ex->listener_name) {
+		ex->listener_name = "";
+		observe_stop(ex);
+	}
+}
+
 void exchange_end(struct exchange *ex, enum ended_by by, const char *why)
 {
 	struct client *c = ex->client;
@@ -786,6 +803,8 @@ void exchange_end(struct exchange *ex, enum ended_by by, const char *why)
 	ex->end_us = w->loop->now_us;
 	ex->client = NULL;
 	cds_list_add_tail(&ex->node, &w->lingering);
+	if (ex->observing > 0)
+		linger(ex);
 	if (ex->observing == 0)
 		exchange_finish(ex);
 	if (whole)

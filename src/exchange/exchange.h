@@ -293,6 +293,7 @@ struct exchange {
 	const struct snapshot_route *route;	/* NULL: none */
 	struct upstream *upstream;
 	struct worker_listener *listener;
+	const char *listener_name;	/* the listener may go first */
 	struct arena arena;
 	struct block *head_block;	/* request.head's bytes live there */
 	struct block *response_block;	/* response.head's */

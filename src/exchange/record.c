@@ -124,7 +124,7 @@ static void write_line(struct exchange *ex, uint64_t total_us)
 		.request_id = ex->meta.request_id,
 		.correlation_id = slice_of(ex->meta.correlation_id,
 					   EVENT_ID_LEN),
-		.listener = ex->listener->name,
+		.listener = ex->listener_name,
 		.client = ex->client_ip,
 		.method = ex->method,
 		.host = ex->host,

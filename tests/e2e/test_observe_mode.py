@@ -2,7 +2,7 @@
 import time
 
 from agent import allow, block
-from lib import check, eq, fetch, wait_for
+from lib import can_connect, check, eq, fetch, wait_for
 
 
 def setup(env, handler, use=None, **agent):
@@ -107,3 +107,21 @@ def test_observer_beside_enforcer(env):
     eq(fetch(d.port, target="/c").status, 200)
     d.wait_metric(1, "agent_disagreements_total", agent="waf",
                   event="request_head")
+
+
+def test_observer_outlives_the_listener(env):
+    held = []
+    env.agent("waf", held.append)
+    config = env.config(env.origin().port, {"waf": {"timeout": "20s"}}, {
+        "agents": [{"name": "waf", "mode": "observe"}]})
+    config["listeners"].append({"name": "other", "address":
+                                "127.0.0.1:%d" % env.port()})
+    d = env.start(config)
+    d.wait_metric(4, "agent_links", agent="waf", state="up")
+    port = int(config["listeners"][1]["address"].split(":")[1])
+    eq(fetch(port).status, 200)
+    del config["listeners"][1]
+    d.reload()
+    wait_for(lambda: not can_connect(port), "the listener is gone")
+    held[0].reply(allow())
+    eq(d.access()[0]["listener"], "other")
