@@ -433,6 +433,7 @@ void answer_route(struct exchange *ex)
 			 make_respond(ex, &h, &body)) ||
 	    !edit_apply(&h, ex->route->response_ops.ops,
 			ex->route->response_ops.n, &ex->arena) ||
+	    !flow_edit(ex, SIDE_RESPONSE, &h) ||
 	    !send_answer(ex, &h, body, true))
 		give_up(ex);
 }

@@ -377,6 +377,10 @@ void flow_pump(struct flow *f);
 void flow_pump_later(struct flow *f);
 /* The head has all its verdicts. */
 void flow_judged(struct flow *f);
+/* What agents have asked for so far, in their order, in the head of a side.
+ * False: no memory, or too many fields. */
+bool flow_edit(struct exchange *ex, unsigned side,
+	       struct http_head *head) MUST_CHECK;
 /* Nothing of it goes on from here. */
 void flow_abort(struct flow *f, const char *why);
 /* It holds nothing any more, as far as the budget and its agent know. */

@@ -233,28 +233,30 @@ static void set_framing(struct flow *f)
 		edit_drop_validators(&f->head);
 }
 
-/* Edits so far, in the order of the agents. False: the exchange is answered. */
-static bool apply_edits(struct flow *f)
+bool flow_edit(struct exchange *ex, unsigned side, struct http_head *head)
 {
-	struct exchange *ex = f->ex;
-
 	for (unsigned i = 0; i < ex->n_parties; i++) {
 		struct party *p = &ex->parties[i];
-		struct op_list *l = p->ops[f->kind->side];
+		struct op_list *l = p->ops[side];
 
 		if (!l)
 			continue;
-		p->ops[f->kind->side] = NULL;
-		p->ops_tail[f->kind->side] = &p->ops[f->kind->side];
-		p->ops_last[f->kind->side] = NULL;
-		for (; l; l = l->next) {
-			if (edit_apply(&f->head, l->ops, l->n, &ex->arena))
-				continue;
-			exchange_no_memory(ex);
-			return false;
-		}
+		p->ops[side] = p->ops_last[side] = NULL;
+		p->ops_tail[side] = &p->ops[side];
+		for (; l; l = l->next)
+			if (!edit_apply(head, l->ops, l->n, &ex->arena))
+				return false;
 	}
 	return true;
+}
+
+/* False: the exchange is answered. */
+static bool apply_edits(struct flow *f)
+{
+	if (flow_edit(f->ex, f->kind->side, &f->head))
+		return true;
+	exchange_no_memory(f->ex);
+	return false;
 }
 
 static void send_end(struct flow *f)

@@ -465,3 +465,19 @@ def test_small_pieces_pin_little(env):
     grown = d.rss_kib() - start
     print("held %d KiB costs %d KiB" % (want >> 10, grown))
     check(grown < 20 << 10, "held %d KiB costs %d KiB" % (want >> 10, grown))
+
+
+def test_edits_on_the_routes_own_answer(env):
+    """What agents ask for at request time is on a fixed response too."""
+    env.agent("waf", lambda ev: allow(
+        response_headers=[set_header("X-Seen", "yes"),
+                          set_header("Set-Cookie", "a=1")]
+        if ev.kind == "request_head" else []))
+    o = env.origin()
+    config = env.config(o.port, {"waf": {}})
+    config["routes"] = [{"name": "fixed", "agents": ["waf"],
+                         "respond": {"status": 200, "body": "hello\n"}}]
+    d = env.start(config)
+    r = fetch(d.port)
+    eq((r.status, r.body, r.get("x-seen"), r.get("set-cookie")),
+       (200, b"hello\n", "yes", "a=1"))
