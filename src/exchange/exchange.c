@@ -149,10 +149,10 @@ static bool make_forwarded(struct exchange *ex, const struct http_head *head)
 	ex->id_field = *http_head_find(&f->head, HTTP_FIELD_X_REQUEST_ID);
 	ex->meta.client_ip = ex->client_ip = result.client_ip;
 	ex->meta.client_port = result.client_port;
-	ex->expect_ours = result.expect_removed && head->expect_continue &&
-		head->framing != HTTP_BODY_NONE;
 	f->has_body = head->framing == HTTP_BODY_CHUNKED ||
 		(head->framing == HTTP_BODY_LENGTH && head->content_length);
+	ex->expect_ours = result.expect_removed && head->expect_continue &&
+		f->has_body;
 	return true;
 }
 

@@ -120,13 +120,15 @@ def test_left_out_and_mutated(env):
     handler, kept = holding(["request_chunk", "response_chunk"])
     a = env.agent("waf", handler)
 
-    go_on = threading.Event()
+    go_on, rest = threading.Event(), threading.Event()
 
     def serve(x):
         x.chunk()
-        x.send("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n")
+        x.send("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n")
         go_on.wait(10)
         x.send("abc")
+        rest.wait(10)
+        x.send("def")
         x.fill()
     d = env.proxy(env.origin(serve).port, {"waf": {
         "timeout": "30s", "may_mutate": "both", "on_failure": "allow"}}, {
@@ -146,8 +148,10 @@ def test_left_out_and_mutated(env):
     kept[1].reply(allow(**bad))
     d.wait_metric(1, "agent_bypass_total", agent="waf", cause="protocol")
     kept[2].reply(allow(**mutation(kept[2], b"much longer than before")))
-    r = c.response()
-    eq((r.status, r.body), (200, b"much longer than before"))
+    eq(c.head().get("transfer-encoding"), "chunked")
+    eq(c.chunk(), b"much longer than before")
+    rest.set()
+    eq(c.chunk(), b"def")
     d.alive()
 
 
@@ -481,3 +485,106 @@ def test_edits_on_the_routes_own_answer(env):
     r = fetch(d.port)
     eq((r.status, r.body, r.get("x-seen"), r.get("set-cookie")),
        (200, b"hello\n", "yes", "a=1"))
+
+
+def test_chunked_body_of_length_0(env):
+    """It is a body: one event, the last; what is made of it is forwarded. A
+    Content-Length of 0 is none."""
+    def handler(ev):
+        if ev.kind == "request_chunk":
+            return allow(**mutation(ev, b"added"))
+        return allow()
+    agents = {}
+    routes = []
+    for mode in ("stream", "hold", "buffer"):
+        agents[mode] = env.agent(mode, handler)
+        routes.append({"match": {"path": "/" + mode}, "upstream": "app",
+                       "agents": [{"name": mode, "request_body": mode}]})
+    config = env.config(env.origin().port, {
+        mode: {"may_mutate": "request"} for mode in agents})
+    config["routes"] = routes
+    d = env.start(config)
+    for mode, a in agents.items():
+        c = Raw(d.port)
+        c.request("POST", "/" + mode, CHUNKED, b"0\r\n\r\n")
+        eq(c.response().body, b"POST /%s\nadded" % mode.encode())
+        events = a.of("request_chunk")
+        eq([(e.data, e.last) for e in events], [(b"", True)])
+        c.request("POST", "/" + mode, {"Content-Length": "0",
+                                       "Expect": "100-continue"})
+        eq(c.head().status, 200)
+        eq(len(a.of("request_chunk")), 1)
+    check_laws(d)
+
+
+def test_needs_more_over_a_body(env):
+    """What is said beside needs_more is not acted on; the last word is."""
+    def handler(ev):
+        if ev.kind == "request_head":
+            return block(403, "later", needs_more=True)
+        if ev.data and b"bad" in ev.data:
+            return block(401, "no", needs_more=True)
+        return allow(needs_more=True)
+    env.agent("waf", handler)
+    o = env.origin()
+    d = env.proxy(o.port, {"waf": {"chunk_size": 1024}}, {
+        "agents": [{"name": "waf", "request_body": "stream",
+                    "max_body": "10KiB"}]})
+    eq(fetch(d.port).status, 403)
+    eq(fetch(d.port, "POST", "/", body=b"x" * 5000 + b"bad").status, 401)
+    eq(fetch(d.port, "POST", "/", body=b"x" * 10241).status, 413)
+    eq(o.seen, [])
+    eq(fetch(d.port, "POST", "/", body=b"bad" + b"x" * 5000).status, 200)
+    c = post_chunked(d)
+    c.send("0\r\n\r\n")
+    eq(c.response().status, 200)
+    d.wait_idle()
+    check_laws(d)
+
+
+def test_link_lost_in_hold(env):
+    n = []
+
+    def handler(ev):
+        if ev.kind == "request_chunk":
+            n.append(ev)
+            if len(n) == 2:
+                ev.link.sock.shutdown(2)
+                return None
+        return allow()
+    env.agent("waf", handler)
+    body = bytes(range(256)) * 20
+    for policy, status in (("deny", 503), ("allow", 200)):
+        del n[:]
+        d = env.proxy(env.origin().port, {"waf": {
+            "chunk_size": 1024, "on_failure": policy}}, {
+            "agents": [{"name": "waf", "request_body": "hold"}]})
+        r = fetch(d.port, "POST", "/", body=body)
+        eq(r.status, status)
+        check(status != 200 or r.body == b"POST /\n" + body, "the body")
+        d.wait_idle()
+        check_laws(d)
+
+
+def test_budget_of_held_bytes(env):
+    """Spent: who comes last is refused, who was first goes on."""
+    env.agent("waf")
+    d = env.proxy(env.origin().port, {"waf": {}}, {
+        "agents": [{"name": "waf", "request_body": "hold",
+                    "max_body": "3MiB"}]}, memory={"held_bytes": "4MiB"})
+    part = chunk(b"x" * 65536)
+    clients = [post_chunked(d) for _ in range(2)]
+    for i, c in enumerate(clients):
+        try:
+            for _ in range(40):
+                c.send(part)
+        except OSError:
+            check(i == 1, "the first one is refused")
+        if i == 0:
+            wait_for(lambda: d.metric("held_bytes") >= 40 << 16, "held")
+    eq(clients[1].response().status, 503)
+    clients[0].send("0\r\n\r\n")
+    eq(len(clients[0].response().body), 7 + (40 << 16))
+    d.wait_idle()
+    check_laws(d)
+    check(b'"held_bytes":0' in d.admin("/agents").body.replace(b" ", b""))
