@@ -22,6 +22,7 @@ static const struct agent_tuning default_tuning = {
 	.check_us = 250 * MS,
 	.extra_idle_us = 60 * SECOND,
 	.refill_us = 1 * SECOND,
+	.lazy_us = 2 * MS,
 	.max_tombstones = 8,
 	.breaker_failures = 5,
 	.breaker_good = 2,

@@ -143,7 +143,7 @@ struct link {
 	uint64_t last_reply_us, last_used_us, polled_us;
 	struct deadline timer;		/* by state: retry, connect, handshake,
 					 * ping interval */
-	struct deadline pong, partial, check, pause;
+	struct deadline pong, partial, check, pause, lazy;
 	struct task reap;
 };
 
@@ -173,6 +173,7 @@ struct agent_tuning {
 	uint64_t check_us;		/* how often entries are looked at */
 	uint64_t extra_idle_us;		/* to the end of a link on demand */
 	uint64_t refill_us;		/* without memory for a link */
+	uint64_t lazy_us;		/* a complete waits for company; 0: no */
 	unsigned max_tombstones;
 	unsigned breaker_failures;	/* in a row, until it opens */
 	unsigned breaker_good;		/* trials in a row, until it closes */
