@@ -45,7 +45,7 @@ struct exchange *exchange_new(struct client *c, const struct http_head *head,
 	ex = arena_alloc(&arena, sizeof(*ex));
 	if (!ex)
 		return NULL;
-	memset(ex, 0, sizeof(*ex));
+	memset(ex, 0, offsetof(struct exchange, request));
 	ex->arena = arena;
 	ex->worker = w;
 	ex->client = c;

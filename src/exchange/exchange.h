@@ -238,7 +238,6 @@ struct flow {
 	/* Head. */
 	struct merge_slot *slots;	/* by party */
 	unsigned heads_pending;
-	struct event head_event;
 
 	/* Body. */
 	struct stage *stages;
@@ -249,7 +248,6 @@ struct flow {
 	struct http_head *trailers;	/* copied, or NULL */
 	/* The chunk in question. */
 	struct agent_call call;
-	struct event chunk_event;
 	struct outq asked;
 	struct bslice *pieces;
 	unsigned pieces_cap, asked_stage;
@@ -259,6 +257,9 @@ struct flow {
 	uint64_t accounted;		/* taken from the budget of held bytes */
 	/* The agent that has what is accounted shown as held for it. */
 	struct agent_metrics *held_for;
+
+	/* Written whole before they are asked; not zeroed before. */
+	struct event head_event, chunk_event;
 };
 
 /* ---- the exchange ----------------------------------------------------------- */
@@ -301,7 +302,6 @@ struct exchange {
 	struct slice method, host, target;	/* for the log, as received */
 	struct slice client_ip;
 	struct field id_field;		/* X-Request-Id, for the response too */
-	struct flow request, response;
 	struct party *parties;
 	unsigned n_parties;
 	struct upstream_lease lease;
@@ -324,6 +324,8 @@ struct exchange {
 	unsigned status;		/* sent to the client; 0 none */
 	char timestamp[TIMEFMT_RFC3339_MS];
 	struct record_kept kept;
+	/* flow_init() zeroes them. */
+	struct flow request, response;
 };
 
 static inline bool exchange_open(const struct exchange *ex)
@@ -370,7 +372,20 @@ extern const struct sink_events flow_sink_events;
 void flow_init(struct flow *f, struct exchange *ex,
 	       const struct flow_kind *kind);
 void flow_fini(struct flow *f);
-bool flow_set_state(struct flow *f, enum flow_state next, const char *why);
+void flow_log_state(const struct flow *f, enum flow_state next,
+		    const char *why) __attribute__((cold, noinline));
+
+static inline bool flow_set_state(struct flow *f, enum flow_state next,
+				  const char *why)
+{
+	if (f->state == FLOW_ABORTED || f->state == next)
+		return false;
+	if (UNLIKELY(log_level() >= LOG_DEBUG))
+		flow_log_state(f, next, why);
+	f->state = next;
+	return true;
+}
+
 /* All that can go on, goes on. Safe to call at any time, also from inside. */
 void flow_pump(struct flow *f);
 /* The same, later in this turn, so that what comes together goes together. */

@@ -14,15 +14,12 @@ static const char *const state_names[] = {
 	"idle", "head", "body", "flushing", "done", "aborted",
 };
 
-bool flow_set_state(struct flow *f, enum flow_state next, const char *why)
+void flow_log_state(const struct flow *f, enum flow_state next,
+		    const char *why)
 {
-	if (f->state == FLOW_ABORTED || f->state == next)
-		return false;
 	log_debug("flow", "id=%.*s flow=%s from=%s to=%s why=\"%s\"",
 		  EVENT_ID_LEN, f->ex->meta.correlation_id, f->kind->name,
 		  state_names[f->state], state_names[next], why);
-	f->state = next;
-	return true;
 }
 
 void flow_init(struct flow *f, struct exchange *ex,
@@ -30,6 +27,7 @@ void flow_init(struct flow *f, struct exchange *ex,
 {
 	struct block_pool *pool = &ex->worker->loop->blocks;
 
+	memset(f, 0, offsetof(struct flow, head_event));
 	f->ex = ex;
 	f->kind = kind;
 	outq_init(&f->held, pool);

@@ -60,7 +60,6 @@ static void take_names(struct exchange *ex)
 	k->upstream = ex->upstream ? upstream_name(ex->upstream) : NULL;
 	k->server = ex->server;
 	collect_agents(ex, k);
-	count_route(ex);
 	k->taken = true;
 }
 
@@ -80,6 +79,7 @@ bool record_keep(struct exchange *ex)
 	struct record_kept *k = &ex->kept;
 	bool ok;
 
+	count_route(ex);
 	take_names(ex);
 	ok = keep_text(&ex->arena, &k->route) &&
 	     keep_text(&ex->arena, &k->upstream) &&
@@ -160,7 +160,11 @@ void record_end(struct exchange *ex)
 	uint64_t total_us = ex->end_us - ex->start_us;
 
 	if (!ex->kept.taken)
-		take_names(ex);
+		count_route(ex);
 	count(ex, total_us);
+	if (!access_log_wants(ex->worker->shared->access))
+		return;
+	if (!ex->kept.taken)
+		take_names(ex);
 	write_line(ex, total_us);
 }

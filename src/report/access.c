@@ -166,6 +166,12 @@ void access_log_capture(struct access_log *log,
 
 /* ---- workers ------------------------------------------------------------ */
 
+bool access_log_wants(const struct access_log *log)
+{
+	return log->capture ||
+	       __atomic_load_n(&log->sink, __ATOMIC_RELAXED) != SINK_OFF;
+}
+
 bool access_log_add(struct access_log *log, unsigned w, const struct record *r,
 		    struct worker_metrics *metrics)
 {
@@ -174,8 +180,7 @@ bool access_log_add(struct access_log *log, unsigned w, const struct record *r,
 	size_t n;
 
 	ASSERT(w < log->n_workers);
-	if (!log->capture &&
-	    __atomic_load_n(&log->sink, __ATOMIC_RELAXED) == SINK_OFF)
+	if (!access_log_wants(log))
 		return false;
 	if (UNLIKELY(sizeof(b->bytes) - b->used < LINE_MAX_BYTES)) {
 		bool due = b->flush_due;

@@ -69,6 +69,8 @@ bool access_log_reopen(struct access_log *log) MUST_CHECK;
 bool access_log_change(struct access_log *log, const char *path,
 		       enum config_access_format format) MUST_CHECK;
 
+/* Any thread. False: it is off, and nobody need make a record for it. */
+bool access_log_wants(const struct access_log *log);
 /* Worker w: formats and buffers one line. True if the buffer was empty before:
  * the caller then arranges for access_log_flush() at the end of the turn. */
 bool access_log_add(struct access_log *log, unsigned w, const struct record *r,
