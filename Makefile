@@ -51,7 +51,7 @@ ifdef CI
 WARN	+= -Werror
 endif
 
-OPT_release := -O2 -g -flto=auto -fno-plt -D_FORTIFY_SOURCE=2 \
+OPT_release := -O3 -g -flto=auto -fno-plt -D_FORTIFY_SOURCE=2 \
 	       -fstack-protector-strong -fstack-clash-protection \
 	       -fcf-protection
 OPT_debug   := -O0 -g3
@@ -61,7 +61,7 @@ OPT_tsan    := -O1 -g -fsanitize=thread
 OPT_sim     := -O2 -g
 OPT_fuzz    := -O1 -g -fsanitize=fuzzer-no-link,address,undefined \
 	       -fno-omit-frame-pointer -fno-sanitize-recover=undefined
-LD_release  := -flto=auto -O2 -pie -Wl,-z,relro,-z,now,-z,noexecstack
+LD_release  := -flto=auto -O3 -pie -Wl,-z,relro,-z,now,-z,noexecstack
 LD_asan     := -fsanitize=address,undefined
 LD_tsan     := -fsanitize=thread
 LD_fuzz     := -fsanitize=fuzzer,address,undefined

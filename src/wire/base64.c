@@ -59,7 +59,8 @@ char *base64_put(struct base64 *b, char *out, const char *p, size_t n)
 			out = put_three(out, b->rest[0], b->rest[1], *u);
 			b->n_rest = 0;
 		} else {
-			b->rest[b->n_rest++] = *u;
+			b->rest[1] = *u;
+			b->n_rest = 2;
 		}
 		u++;
 		n--;
