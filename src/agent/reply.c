@@ -145,7 +145,8 @@ static struct recall *recall_of(struct link *link, const struct entry *head)
 /* Reads a reply, or remembers what it means. Which event it answers is known
  * only by its id, so nothing is checked against an event yet. */
 static enum decision_fault reply_read(struct link *link, struct slice payload,
-				      struct decision *d)
+				      struct decision *room,
+				      const struct decision **d)
 {
 	struct entry *head = fifo_head(&link->fifo);
 	bool v2 = link->format.dialect == WIRE_V2;
@@ -155,15 +156,16 @@ static enum decision_fault reply_read(struct link *link, struct slice payload,
 	enum decision_fault fault;
 
 	if (LIKELY(known)) {
-		*d = *known;
+		*d = known;
 		return DECISION_OK;
 	}
+	*d = room;
 	if (r)
 		recall_see(r, payload);
 	fault = wire_decode_reply((char *)payload.p, payload.n, &link->format,
-				  NULL, &link->scratch, d);
+				  NULL, &link->scratch, room);
 	if (r && fault == DECISION_OK)
-		recall_learn(r, &link->format, d);
+		recall_learn(r, &link->format, room);
 	return fault;
 }
 
@@ -172,23 +174,24 @@ static bool link_on_reply(struct link *link, struct slice payload)
 {
 	enum decision_fault fault;
 	const char *why = NULL;
-	struct decision d;
+	const struct decision *d;
+	struct decision room;
 	struct entry *found, e;
 
-	fault = reply_read(link, payload, &d);
-	found = reply_match(link, &d, &why);
+	fault = reply_read(link, payload, &room, &d);
+	found = reply_match(link, d, &why);
 	if (UNLIKELY(!found)) {
 		link_lost(link, CAUSE_PROTOCOL, RETRY_BACKOFF, why);
 		return false;
 	}
 	e = *found;
-	reply_learn(link, &e, &d, fault);
+	reply_learn(link, &e, d, fault);
 	fifo_remove(&link->fifo, found);
 	link_update_stalled(link);
 	if (UNLIKELY(link->format.dialect == WIRE_V1))
 		link_v1_answered(link, e.v1_bytes);
 	if (UNLIKELY(e.type == EVENT_CONFIGURE)) {
-		if (!link_configured(link, &d, fault))
+		if (!link_configured(link, d, fault))
 			return false;
 	} else if (e.owner) {
 		struct wire_expect expect = {
@@ -197,10 +200,10 @@ static bool link_on_reply(struct link *link, struct slice payload)
 		};
 
 		if (fault == DECISION_OK &&
-		    wire_check_reply(&d, &expect) != DECISION_OK)
-			fault = d.kind == DECISION_ALLOW ? DECISION_BAD :
-							   DECISION_REFUSED;
-		reply_deliver(link, &e, &d, fault);
+		    wire_check_reply(d, &expect) != DECISION_OK)
+			fault = d->kind == DECISION_ALLOW ? DECISION_BAD :
+							    DECISION_REFUSED;
+		reply_deliver(link, &e, d, fault);
 	} else if ((e.flags & ENTRY_TOMB) && e.type != EVENT_COMPLETE) {
 		counter_inc(&link->local->metrics->late_replies);
 		link->was_late = true;

@@ -1,5 +1,7 @@
 #include "exchange/exchange.h"
 
+#include "base/mem.h"
+
 #include "http/path.h"
 #include "policy/edit.h"
 #include "policy/route.h"
@@ -27,11 +29,14 @@ static const struct flow_kind response_kind = {
 
 static void make_correlation_id(struct worker *w, char out[EVENT_ID_LEN])
 {
-	uint64_t v = w->id_counter++;
+	char *digit = w->next_id + EVENT_ID_LEN;
 
-	memcpy(out, w->id_prefix, 16);
-	for (int i = EVENT_ID_LEN - 1; i >= 16; i--, v >>= 4)
-		out[i] = "0123456789abcdef"[v & 15];
+	memcpy(out, w->next_id, EVENT_ID_LEN);
+	/* Only the lower half counts on. */
+	while (digit-- > w->next_id + 16 && *digit == 'f')
+		*digit = '0';
+	if (digit >= w->next_id + 16)
+		*digit = *digit == '9' ? 'a' : (char)(*digit + 1);
 }
 
 struct exchange *exchange_new(struct client *c, const struct http_head *head,
@@ -45,7 +50,7 @@ struct exchange *exchange_new(struct client *c, const struct http_head *head,
 	ex = arena_alloc(&arena, sizeof(*ex));
 	if (!ex)
 		return NULL;
-	memset(ex, 0, offsetof(struct exchange, request));
+	mem_zero(ex, offsetof(struct exchange, request));
 	ex->arena = arena;
 	ex->worker = w;
 	ex->client = c;

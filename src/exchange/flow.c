@@ -6,6 +6,7 @@
  * without agents: source -> held -> sink, or straight to the sink once the
  * head is there. Before the head has its verdicts all bytes wait in held.
  */
+#include "base/mem.h"
 #include "exchange/exchange.h"
 #include "policy/edit.h"
 #include "policy/forward.h"
@@ -27,7 +28,7 @@ void flow_init(struct flow *f, struct exchange *ex,
 {
 	struct block_pool *pool = &ex->worker->loop->blocks;
 
-	memset(f, 0, offsetof(struct flow, head_event));
+	mem_zero(f, offsetof(struct flow, head_event));
 	f->ex = ex;
 	f->kind = kind;
 	outq_init(&f->held, pool);

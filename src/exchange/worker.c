@@ -307,8 +307,8 @@ void worker_init(struct worker *w, struct loop *loop, struct shared *shared,
 	slab_init(&w->client_slab, sizeof(struct client));
 	CDS_INIT_LIST_HEAD(&w->listeners);
 	sock_random(random, sizeof(random));
-	hex16(random[0], w->id_prefix);
-	w->id_counter = random[1];
+	hex16(random[0], w->next_id);
+	hex16(random[1], w->next_id + 16);
 	w->random = random[3] | 1;
 	/* go-v2 ids: with the index behind it, below 2^53. */
 	w->go_id = random[2] >> 20;

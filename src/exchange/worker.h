@@ -39,8 +39,8 @@ struct worker {
 	struct worker_metrics *metrics;
 	struct snapshot *snapshot;	/* new exchanges use this one */
 	struct snapshot *oldest;	/* not released yet; see snapshot_pin */
-	char id_prefix[16];		/* of correlation ids: random hex */
-	uint64_t id_counter;		/* the rest of them */
+	/* Correlation ids: 16 random hex digits, then 16 that count. */
+	char next_id[EVENT_ID_LEN];
 	uint64_t go_id;
 	uint64_t random;		/* of worker_random() */
 	uint64_t held_lease;		/* bytes taken from shared, unused */
