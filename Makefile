@@ -9,6 +9,7 @@
 #	make check-asan check-tsan check-e2e check-interop lint format
 #	make sim SEEDS=1-1000	the simulator; SEED=7 replays one, verbosely
 #	make fuzz FUZZ_SECONDS=60
+#	make pgo		build/pgo: release, after a look at what is run
 #	make bench-micro	see bench/bench.mk
 #	make install DESTDIR= PREFIX=/usr
 #	make deb		build/deb/agentproxyd_*.deb
@@ -62,6 +63,12 @@ OPT_sim     := -O2 -g
 OPT_fuzz    := -O1 -g -fsanitize=fuzzer-no-link,address,undefined \
 	       -fno-omit-frame-pointer -fno-sanitize-recover=undefined
 LD_release  := -flto=auto -O3 -pie -Wl,-z,relro,-z,now,-z,noexecstack
+# See `make pgo`. Release has the warnings: here gcc also warns of each function
+# that was not seen running.
+OPT_train   := $(OPT_release) -fprofile-generate -fprofile-update=atomic
+OPT_pgo     := $(OPT_release) -fprofile-use -fprofile-partial-training -w
+LD_train    := $(LD_release) -fprofile-generate
+LD_pgo      := $(LD_release) -fprofile-use
 LD_asan     := -fsanitize=address,undefined
 LD_tsan     := -fsanitize=thread
 LD_fuzz     := -fsanitize=fuzzer,address,undefined
@@ -178,6 +185,18 @@ $(LOAD): %: %.o $(BUILD)/tests/load/common.o
 	$(LINK)
 
 load: $(LOAD)
+
+# ---- a release that has been watched at work ---------------------------------
+
+# What train/ writes at its end lies beside its objects; the compiler looks for
+# it beside those that it makes.
+pgo: deps
+	@$(MAKE_F)train all load
+	@find build/train -name '*.gcda' -delete
+	@tests/load/train build/train
+	@rm -rf build/pgo && mkdir -p build/pgo
+	@cd build/train && find . -name '*.gcda' -exec cp --parents {} ../pgo \;
+	@$(MAKE_F)pgo all
 
 -include bench/bench.mk
 
@@ -296,5 +315,5 @@ print-objects:
 
 .PHONY: all unit unit-tsan build-sim sim run-fuzz fuzz load lint format check \
 	check-asan check-tsan check-e2e check-interop demo deps install deb \
-	uninstall dist clean print-objects
+	uninstall dist clean print-objects pgo
 .SECONDARY:
