@@ -85,6 +85,7 @@ static void take_answer(struct observer *o, enum event_type type,
 	struct party *p = o->party;
 
 	if (reply->cause != CAUSE_NONE) {
+		counter_inc(&p->metrics->unheard[reply->cause]);
 		ask_note(p, type, VERDICT_SKIPPED, reply->cause, reply);
 		return;
 	}

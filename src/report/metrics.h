@@ -99,7 +99,8 @@ struct agent_metrics {
 	struct counter failures[CAUSE_N];
 	struct counter bypass[CAUSE_N], denied[CAUSE_N];
 	struct counter abandoned, late_replies, transcoded, ops_dropped;
-	struct counter disagreements[EVENT_N];	/* of an observer */
+	/* Of an observer. Its failures are neither bypass nor denied. */
+	struct counter disagreements[EVENT_N], unheard[CAUSE_N];
 	struct counter reconnects;
 	struct counter links_up, links_connecting, links_stalled; /* gauges */
 	struct counter in_flight, queued;			  /* gauges */

@@ -217,6 +217,9 @@ static const struct set_family agent_families[] = {
 		  "Answers of an observing agent that were not what the "
 		  "enforcing ones came to."),
 	  AGENT(disagreements), ARRAY("event", event_names, EVENT_N) },
+	{ COUNTER("agent_unheard_total",
+		  "Failures of an observing agent: they mean nothing."),
+	  AGENT(unheard), ARRAY("cause", cause_names, CAUSE_N) },
 	{ COUNTER("agent_transcoded_total",
 		  "Events in which text was not UTF-8 and was made so."),
 	  AGENT(transcoded) },

@@ -56,6 +56,9 @@ def test_observer_gone(env):
     for i in range(20):
         eq(fetch(d.port).status, 200)
     eq(d.metric("agent_bypass_total", agent="waf", cause="connect"), 0)
+    m = d.metrics()
+    eq(m.get("agent_failures_total", agent="waf", cause="connect"),
+       m.get("agent_unheard_total", agent="waf", cause="connect"))
 
 
 def test_observer_sees_bodies(env):
