@@ -281,6 +281,25 @@ static struct agent_call *link_next_waiting(struct link *link)
 	return NULL;
 }
 
+void link_flush_completes(struct link *link)
+{
+	struct late_complete *late;
+	unsigned transcoded = 0;
+
+	cds_list_for_each_entry(late, &link->late, node) {
+		struct event ev = {
+			.type = EVENT_COMPLETE,
+			.meta = &late->meta,
+			.complete = late->complete,
+		};
+
+		if (wire_encode_event(&link->stream.out, &link->format, &ev,
+				      &transcoded) != WIRE_OK)
+			return;
+		counter_inc(&link->local->metrics->events[EVENT_COMPLETE]);
+	}
+}
+
 void link_serve(struct link *link)
 {
 	struct agent_local *l = link->local;

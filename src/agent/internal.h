@@ -29,6 +29,9 @@
 enum entry_flag {
 	ENTRY_TOMB = 1,		/* nobody waits; its reply is late */
 	ENTRY_GONE = 2,		/* answered out of order, not yet popped */
+	/* A complete: a reply came that was taken for a tombstone's of the same
+	 * exchange. It may have been this one's. */
+	ENTRY_DOUBT = 4,
 };
 
 /* 64 bytes: one cache line per event. */
@@ -572,6 +575,8 @@ void local_serve(struct agent_local *l);
 /* Fails all that waits in the queue. */
 void local_fail_queue(struct agent_local *l, enum cause cause,
 		      const char *text);
+/* Queues all completes that wait, for nobody will read their replies. */
+void link_flush_completes(struct link *link);
 /* The link is gone: its sessions are lost, what waits on it fails. */
 void link_drop_sessions(struct link *link);
 

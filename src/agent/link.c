@@ -246,10 +246,13 @@ void link_close(struct link *link)
 {
 	struct agent_local *l = link->local;
 
-	if (link->state == LINK_UP)
+	if (link->state == LINK_UP) {
 		instance_dropped(link, CAUSE_CLOSED, "removed", true);
-	if (deadline_running(&link->lazy))
+		/* The agent is still told what is over: it keeps a copy of
+		 * every request until then. */
+		link_flush_completes(link);
 		stream_flush_now(&link->stream);
+	}
 	link_drop(link, CAUSE_CLOSED, "the link was closed");
 	counter_dec(&link->instance->links);
 	counter_dec(&l->metrics->links_connecting);
@@ -669,31 +672,37 @@ static void on_ping_interval(struct deadline *d)
 }
 
 /*
- * A pong whose ping went behind a request-complete that is still in the FIFO:
- * the agent is serial, so it will never answer that one, nor any other
- * (protocol page 5.6).
+ * A pong whose ping went behind an event that is still in the FIFO: the agent
+ * is serial, so it will never answer that one, nor any before it. Of a
+ * request-complete: nor any other (protocol page 5.6).
  */
 static void link_probe_answered(struct link *link, uint32_t sequence)
 {
 	struct agent *a = link_agent(link);
 	struct fifo *f = &link->fifo;
+	struct entry *e = NULL;
+	uint32_t at;
 
-	for (uint32_t i = f->head; i != f->tail; i++) {
-		struct entry *e = fifo_at(f, i);
-
-		if ((e->flags & ENTRY_GONE) || e->probe != sequence)
-			continue;
-		fifo_remove(f, e);
-		if (e->type == EVENT_CONFIGURE) {
-			link_config_unanswered(link);
-			return;
-		}
-		if (__atomic_exchange_n(&a->complete_known, COMPLETE_SILENT,
-					__ATOMIC_RELAXED) != COMPLETE_SILENT)
-			log_info("agent_complete", "agent=%s answered=no",
-				 a->config.name);
-		return;
+	for (at = f->head; at != f->tail; at++) {
+		e = fifo_at(f, at);
+		if (!(e->flags & ENTRY_GONE) && e->probe == sequence)
+			break;
 	}
+	if (at == f->tail)
+		return;
+	/* Who still waits has a deadline of his own. */
+	for (uint32_t i = f->head; i != at; i++)
+		if (!(fifo_at(f, i)->flags & ENTRY_GONE) &&
+		    !fifo_at(f, i)->owner)
+			fifo_remove(f, fifo_at(f, i));
+	fifo_remove(f, e);
+	if (e->type == EVENT_CONFIGURE)
+		link_config_unanswered(link);
+	else if (!(e->flags & ENTRY_DOUBT) &&
+		 __atomic_exchange_n(&a->complete_known, COMPLETE_SILENT,
+				     __ATOMIC_RELAXED) != COMPLETE_SILENT)
+		log_info("agent_complete", "agent=%s answered=no",
+			 a->config.name);
 }
 
 void link_pong(struct link *link, struct slice payload)

@@ -133,6 +133,17 @@ static void reply_learn(struct link *link, const struct entry *e,
 				 __ATOMIC_RELAXED);
 }
 
+/* A reply that answers nothing may be one to a request-complete, from an agent
+ * that was thought to be silent about those: find out anew. */
+static void reply_unlearn(struct agent *a)
+{
+	if (a->config.complete == COMPLETE_AUTO &&
+	    __atomic_load_n(&a->complete_known, __ATOMIC_RELAXED) ==
+	    COMPLETE_SILENT)
+		__atomic_store_n(&a->complete_known, COMPLETE_UNKNOWN,
+				 __ATOMIC_RELAXED);
+}
+
 static struct recall *recall_of(struct link *link, const struct entry *head)
 {
 	struct recall **r = &link->recall[head->type];
@@ -169,6 +180,18 @@ static enum decision_fault reply_read(struct link *link, struct slice payload,
 	return fault;
 }
 
+/* A tombstone has got its reply; or the complete of the same exchange has, for
+ * the id is the same, and the agent had dropped the other event. */
+static void reply_doubt(struct link *link, const struct entry *tomb)
+{
+	struct entry *e = NULL;
+
+	if (link->format.dialect == WIRE_V2)
+		e = fifo_find(&link->fifo, tomb->id);
+	if (e && e->type == EVENT_COMPLETE)
+		e->flags |= ENTRY_DOUBT;
+}
+
 /* False: the link is lost, or was closed from inside the callback. */
 static bool link_on_reply(struct link *link, struct slice payload)
 {
@@ -181,6 +204,7 @@ static bool link_on_reply(struct link *link, struct slice payload)
 	fault = reply_read(link, payload, &room, &d);
 	found = reply_match(link, d, &why);
 	if (UNLIKELY(!found)) {
+		reply_unlearn(link->local->agent);
 		link_lost(link, CAUSE_PROTOCOL, RETRY_BACKOFF, why);
 		return false;
 	}
@@ -207,9 +231,10 @@ static bool link_on_reply(struct link *link, struct slice payload)
 	} else if ((e.flags & ENTRY_TOMB) && e.type != EVENT_COMPLETE) {
 		counter_inc(&link->local->metrics->late_replies);
 		link->was_late = true;
+		reply_doubt(link, &e);
 	}
-	/* The last of what it owed. */
-	if (UNLIKELY(link->was_late) && !link->fifo.n) {
+	/* The last of what it owed. The callback may have closed the link. */
+	if (UNLIKELY(link->was_late) && !link->fifo.n && link->local) {
 		link->was_late = false;
 		breaker_sign_of_life(link->local);
 	}
