@@ -81,9 +81,9 @@ static bool wait_head(struct h1_conn *conn, size_t have)
 	}
 	/* For the whole head, and never longer. A client's connection waits
 	 * from the end of its request on (h1_drained) or from the first byte
-	 * of the response. */
+	 * of the response, but not because of an interim one. */
 	if (!deadline_running(&conn->read_deadline) &&
-	    (conn->role == H1_SERVER || conn->got_bytes))
+	    (conn->role == H1_SERVER || have > 0))
 		h1_start_read_deadline(conn, conn->settings->head_us);
 	return false;
 }
@@ -310,6 +310,8 @@ static bool read_head(struct h1_conn *conn)
 		h1_source_abort(conn, MESSAGE_MALFORMED, HTTP_PARSE_BAD_LINE);
 		return true;
 	}
+	if (UNLIKELY(interim) && conn->write_state < H1_WRITE_FLUSHED)
+		deadline_stop(&conn->read_deadline);
 	block = block_get(s->in);
 	stream_consume(s, head.head_bytes);
 	if (LIKELY(!interim))

@@ -18,6 +18,10 @@ void h1_sink_fail(struct h1_conn *conn, enum message_fault why)
 	conn->keep_alive = false;
 	conn->waiting_room = false;
 	conn->fail_pending = false;
+	/* It may still say why; but not for ever. */
+	if (conn->role == H1_CLIENT && conn->read_state == H1_READ_HEAD &&
+	    !deadline_running(&conn->read_deadline))
+		h1_start_read_deadline(conn, conn->settings->head_us);
 	conn->sink.events->on_fail(conn->sink.owner, why);
 }
 
