@@ -163,8 +163,10 @@ void ask_note(struct party *p, enum event_type type, enum verdict verdict,
 
 	if (!r)
 		return;
-	/* Of several chunks the one that was not allowed is what counts. */
-	if (r->verdict == VERDICT_ALLOW) {
+	/* Of several chunks the one that was not allowed is what counts, and
+	 * what ended it more than what was let pass. */
+	if (r->verdict == VERDICT_ALLOW ||
+	    (r->verdict == VERDICT_FAIL_ALLOW && verdict != VERDICT_ALLOW)) {
 		r->verdict = verdict;
 		r->cause = cause;
 	}

@@ -599,6 +599,11 @@ static void on_sink_fail(void *owner, enum message_fault why)
 
 	if (!exchange_open(ex))
 		return;
+	if (f == &ex->response && why == MESSAGE_NO_MEMORY) {
+		/* No answer could be written either. */
+		exchange_end(ex, ENDED_LIMIT, "no_memory");
+		return;
+	}
 	if (f == &ex->response) {
 		exchange_client_gone(ex, why == MESSAGE_TIMEOUT ?
 				     "send_timeout" : "gone");
