@@ -66,7 +66,7 @@ struct sim_end {
 	/* a script's */
 	struct sim_peer peer;
 	char *pending;
-	size_t pending_n, pending_size;
+	size_t pending_at, pending_n, pending_size;
 	bool greeted;			/* on_open() or on_accept() was told */
 	bool shutdown_pending, close_pending, stalled, eof_told;
 };

@@ -11,5 +11,6 @@ struct sim_scenario {
 };
 
 extern const struct sim_scenario sim_scenario_streams;
+extern const struct sim_scenario sim_scenario_proxy;
 
 #endif

@@ -62,22 +62,17 @@ static void script_close_now(struct sim_end *e)
 /* Sends what waits, as far as it goes. Calls nobody. */
 void script_push(struct sim_end *e)
 {
-	size_t done = 0;
-
 	if (e->state != END_OPEN)
 		return;
-	while (done < e->pending_n) {
-		size_t n = e->choked ? 0 : end_send(e, e->pending + done,
-						    e->pending_n - done);
+	while (e->pending_n) {
+		size_t n = e->choked ? 0 : end_send(e, e->pending +
+						    e->pending_at,
+						    e->pending_n);
 
 		if (n == 0)
-			break;
-		done += n;
-	}
-	e->pending_n -= done;
-	if (e->pending_n) {
-		memmove(e->pending, e->pending + done, e->pending_n);
-		return;
+			return;
+		e->pending_at += n;
+		e->pending_n -= n;
 	}
 	if (e->close_pending)
 		script_close_now(e);
@@ -93,6 +88,10 @@ void sim_peer_send(struct sim_peer *p, const void *data, size_t n)
 
 	if (p->closed || e->shutdown_pending || n == 0)
 		return;
+	if (e->pending_at) {
+		memmove(e->pending, e->pending + e->pending_at, e->pending_n);
+		e->pending_at = 0;
+	}
 	if (e->pending_size - e->pending_n < n) {
 		e->pending_size = 2 * (e->pending_n + n);
 		e->pending = realloc(e->pending, e->pending_size);
