@@ -114,11 +114,13 @@ def idle_table(args):
     for name in names:
         with directory() as world:
             started, skipped = start_rows(world, [name])
-            if name in started:
-                result[name] = profiles.idle(started[name], args.idle)
-                print(f"| {name} | {result[name]:.0f} |")
-            else:
-                print(f"| {name} | skipped: {skipped[name]} |")
+            try:
+                if name in started:
+                    result[name] = profiles.idle(started[name], args.idle)
+            except (OSError, RuntimeError) as why:
+                skipped[name] = str(why)
+            print(f"| {name} | " + (f"{result[name]:.0f} |" if name in result
+                                    else f"skipped: {skipped[name]} |"))
         sys.stdout.flush()
     return result
 

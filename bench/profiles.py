@@ -128,8 +128,8 @@ def idle(row, count):
 
 PEERS = ["floor", "floor-hop", "nginx", "nginx-auth", "haproxy",
          "haproxy-spoe", "envoy", "envoy-authz", "envoy-proc", "zentinel",
-         "zentinel-agent", "ours", "ours-msgpack", "ours-json", "ours-three",
-         "ours-observed", "ours-log"]
+         "zentinel-agent", "ours", "ours-msgpack", "ours-json", "ours-one-link",
+         "ours-three", "ours-observed", "ours-log"]
 BODIES = ["floor", "floor-256k", "nginx", "nginx-64k", "haproxy",
           "haproxy-64k", "envoy", "zentinel", "ours"]
 BODY_AGENTS = ["ours-msgpack", "ours-body-json", "ours-body-msgpack",
@@ -163,7 +163,7 @@ PROFILES = [
             "tiny GET, each route with an agent of its own, routes in turn"),
     *[Profile(f"inflight{n}", ["floor", "ours", "ours-msgpack", "nginx",
                                "haproxy"],
-              lambda row, s, n=n: wrk(row, s, n), f"tiny GET, wrk -c{n}")
+              lambda row, s, n=n: wrk(row, max(s, n / 2000), n), f"tiny GET, wrk -c{n}")
       for n in INFLIGHT],
     Profile("latency", ["floor", "floor-hop", "nginx", "nginx-auth",
                         "haproxy", "haproxy-spoe", "envoy", "envoy-authz",

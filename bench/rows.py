@@ -10,7 +10,7 @@ from process import LOAD_CPU, PROXY_CPU, Process, wait_listening
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BUILD = os.environ.get("BENCH_BUILD", os.path.join(ROOT, "build"))
-RELEASE = os.path.join(BUILD, "release")
+RELEASE = os.path.join(BUILD, os.environ.get("BENCH_FLAVOUR", "release"))
 CACHE = os.environ.get("BENCH_CACHE", os.path.join(
     os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache")),
     "agentproxyd-bench"))
@@ -310,17 +310,17 @@ def wait_ready(admin):
 
 AGENT = """
   {name}: {{ socket: {path}, timeout: 5s, on_failure: deny,
-    encoding: {encoding}, raw_body: {raw} }}"""
+    queue: 20000, encoding: {encoding}, raw_body: {raw}{more} }}"""
 
 
-def ours_agents(world, name, encoding, count=1, raw=False, use="{}"):
+def ours_agents(world, name, encoding, count=1, raw=False, use="", more=""):
     counting, agents, used = [], "", []
     for i in range(count):
         p, path = allow_agent(world, f"{name}-agent{i}", encoding,
                               *(["-r"] if raw else []))
         counting.append(p)
         agents += AGENT.format(name=f"a{i}", path=path, encoding=encoding,
-                               raw="true" if raw else "false")
+                               raw="true" if raw else "false", more=more)
         used.append("{ name: a%d%s }" % (i, use))
     routes = "\n  - { agents: [" + ", ".join(used) + "], upstream: app }"
     return ours_with(world, name, agents, routes, counting)
@@ -336,15 +336,20 @@ def ours_log(world):
 
 
 def ours_msgpack(world):
-    return ours_agents(world, "ours-msgpack", "msgpack", use="")
+    return ours_agents(world, "ours-msgpack", "msgpack")
+
+
+def ours_one_link(world):
+    return ours_agents(world, "ours-one-link", "msgpack",
+                       more=", connections: 1, max_connections: 1")
 
 
 def ours_json(world):
-    return ours_agents(world, "ours-json", "json", use="")
+    return ours_agents(world, "ours-json", "json")
 
 
 def ours_three(world):
-    return ours_agents(world, "ours-three", "msgpack", 3, use="")
+    return ours_agents(world, "ours-three", "msgpack", 3)
 
 
 def ours_observed(world):
@@ -397,6 +402,7 @@ ROWS = {
     "envoy-proc": envoy_proc,
     "zentinel": zentinel_plain, "zentinel-agent": zentinel_agent,
     "ours": ours, "ours-msgpack": ours_msgpack, "ours-json": ours_json,
+    "ours-one-link": ours_one_link,
     "ours-three": ours_three, "ours-observed": ours_observed,
     "ours-log": ours_log,
     "ours-body-json": ours_body_json, "ours-body-msgpack": ours_body_msgpack,

@@ -20,6 +20,11 @@ upstreams {{
         targets {{
             target {{ address "{origin}" weight=1 }}
         }}
+        connection-pool {{
+            max-connections 4096
+            max-idle 1024
+            idle-timeout-secs 60
+        }}
     }}
 }}
 {agents}
