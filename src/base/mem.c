@@ -5,24 +5,32 @@
 #include <stdlib.h>
 
 bool (*mem_fault)(size_t bytes);
+void (*mem_watch)(int change);
 
 static bool refused(size_t bytes)
 {
 	return UNLIKELY(mem_fault != NULL) && mem_fault(bytes);
 }
 
+static void *watched(void *p)
+{
+	if (UNLIKELY(mem_watch != NULL) && p)
+		mem_watch(1);
+	return p;
+}
+
 void *mem_alloc(size_t bytes)
 {
 	if (refused(bytes))
 		return NULL;
-	return malloc(bytes ? bytes : 1);
+	return watched(malloc(bytes ? bytes : 1));
 }
 
 void *mem_zalloc(size_t bytes)
 {
 	if (refused(bytes))
 		return NULL;
-	return calloc(1, bytes ? bytes : 1);
+	return watched(calloc(1, bytes ? bytes : 1));
 }
 
 void *mem_zalloc_aligned(size_t bytes)
@@ -35,13 +43,15 @@ void *mem_zalloc_aligned(size_t bytes)
 	p = aligned_alloc(CACHE_LINE, up ? up : CACHE_LINE);
 	if (p)
 		memset(p, 0, up);
-	return p;
+	return watched(p);
 }
 
 void *mem_realloc(void *p, size_t bytes)
 {
 	if (refused(bytes))
 		return NULL;
+	if (!p)
+		return watched(malloc(bytes ? bytes : 1));
 	return realloc(p, bytes ? bytes : 1);
 }
 
@@ -62,6 +72,8 @@ char *mem_strdup(struct slice s)
 
 void mem_free(void *p)
 {
+	if (UNLIKELY(mem_watch != NULL) && p)
+		mem_watch(-1);
 	free(p);
 }
 

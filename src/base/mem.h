@@ -32,5 +32,8 @@ void mem_trim(void);
  * For the simulator and tests only. Not synchronised: set before threads run.
  */
 extern bool (*mem_fault)(size_t bytes);
+/* The same for counting what is alive: 1 for an allocation, -1 for a release.
+ * Any thread. */
+extern void (*mem_watch)(int change);
 
 #endif

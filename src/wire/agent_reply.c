@@ -258,7 +258,8 @@ static void emit_data(struct emit *e, struct slice data)
 	emit_comma(e);
 	if (e->raw_body) {
 		e->o = put_msgpack_bin_head(e->o, data.n);
-		e->o = put_bytes(e->o, data.p, data.n);
+		if (data.n)
+			e->o = put_bytes(e->o, data.p, data.n);
 		return;
 	}
 	e->o = e->json ? put_byte(e->o, '"')
