@@ -8,6 +8,7 @@
 #
 #	make check-asan check-tsan check-e2e check-interop lint format
 #	make sim SEEDS=1-1000	the simulator; SEED=7 replays one, verbosely
+#	make sim-mutations	does it find faults that are put in?
 #	make fuzz FUZZ_SECONDS=60
 #	make pgo		build/pgo: release, after a look at what is run
 #	make bench-micro	see bench/bench.mk
@@ -154,6 +155,10 @@ sim: FLAVOUR := $(if $(filter file,$(origin FLAVOUR)),sim,$(FLAVOUR))
 sim:
 	@$(MAKE) --no-print-directory FLAVOUR=$(FLAVOUR) build-sim
 	build/$(FLAVOUR)/tests/sim/sim $(if $(SEED),--seed $(SEED) -v,--seeds $(SEEDS))
+
+# Does it find what is wrong? Breaks a copy of the tree and looks.
+sim-mutations:
+	@tests/sim/mutations $(if $(filter file,$(origin SEEDS)),1-2000,$(SEEDS))
 
 # ---- fuzzers ----------------------------------------------------------------
 
@@ -313,7 +318,7 @@ print-objects:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
-.PHONY: all unit unit-tsan build-sim sim run-fuzz fuzz load lint format check \
-	check-asan check-tsan check-e2e check-interop demo deps install deb \
+.PHONY: all unit unit-tsan build-sim sim sim-mutations run-fuzz fuzz load lint \
+	format check check-asan check-tsan check-e2e check-interop demo deps install deb \
 	uninstall dist clean print-objects pgo
 .SECONDARY:

@@ -61,7 +61,7 @@ static void run_traffic(struct px *px)
 		const struct px_client *c = &px->clients[i];
 
 		if (!c->over)
-			fprintf(stderr, "sim: client %u (%s, %u) waits: sends %u, "
+			fprintf(stderr, "sim: client %u (%s, %u) sends %u, "
 				"reads %u of %u, trouble %u\n", i,
 				c->peer ? c->from : "not there",
 				c->peer ? c->peer->id : 0, c->sending,

@@ -3,10 +3,10 @@
  * random configs, clients, agents and upstreams, all from one seed.
  *
  *	px_plan.c	draws a config and what clients will ask for
- *	px_host.c	the control thread's part: snapshots, workers, reload, end
+ *	px_host.c	the control thread: snapshots, workers, reload, end
  *	px_client.c	clients		\
  *	px_server.c	upstreams	 > scripted peers
- *	px_agent.c	agents		/
+ *	px_agent.c	agents		/  and px_link.c, px_answer.c
  *	px_http.c	a strict reader of HTTP/1.1, for clients and upstreams
  *	px_body.c	bodies: patterns, and what became of them
  *	px_check.c	what must hold at the end
@@ -57,7 +57,7 @@ struct px_buf {
 	size_t n, size;
 };
 
-/* ---- the config ------------------------------------------------------------ */
+/* ---- the config ---------------------------------------------------------- */
 
 enum px_mode { PX_NONE, PX_STREAM, PX_HOLD, PX_BUFFER };
 
@@ -91,7 +91,7 @@ struct px_listener {
 	uint64_t body_limit;
 };
 
-/* ---- peers ------------------------------------------------------------------- */
+/* ---- peers --------------------------------------------------------------- */
 
 /* What an agent does, in chances per 1000 events. */
 struct px_temper {
@@ -115,6 +115,7 @@ struct px_agent {
 	unsigned deny_status;
 	const char *complete;
 	uint64_t head_us, body_us, budget_us;
+	bool hasty;		/* these are short: it may well be late */
 	/* the process */
 	struct px_temper temper;
 	enum wire_encoding speaks;
@@ -133,7 +134,7 @@ struct px_server {
 	bool up;
 };
 
-/* ---- what is known of an exchange ---------------------------------------------- */
+/* ---- what is known of an exchange ---------------------------------------- */
 
 enum px_kind {
 	PX_GOOD,	/* a request that goes upstream if nobody minds */
@@ -173,9 +174,10 @@ struct px_part {
 	bool link_lost, complete;
 	uint64_t free_at;	/* when all that it was asked is answered */
 	bool empty_id;		/* it was told so about this exchange */
-	/* Two answers to one event: the second is one to the next, for ids do
-	 * not tell them apart. Nothing can be said of this part then. */
-	bool doubled;
+	/* Two answers to one event, or none to one and then one to the other
+	 * flow's: ids do not tell them apart. Nothing can be said of this part
+	 * then. */
+	bool doubled, silent;
 };
 
 /* The upstream's plan for one request. */
@@ -265,7 +267,7 @@ struct px_exchange {
 	struct px_log log;
 };
 
-/* ---- the world ------------------------------------------------------------------ */
+/* ---- the world ----------------------------------------------------------- */
 
 struct px {
 	struct sim_world *w;
@@ -307,7 +309,7 @@ void px_fail(struct px *px, const struct px_exchange *x, const char *fmt, ...)
 /* Exchanges that have ended in all runs of the process. */
 extern uint64_t px_exchanges;
 
-/* ---- px_plan.c -------------------------------------------------------------------- */
+/* ---- px_plan.c ----------------------------------------------------------- */
 
 void px_plan(struct px *px);
 /* Changes some of what a reload may change without meaning anything else. */
@@ -319,7 +321,7 @@ void px_plan_client(struct px *px, struct px_client *c);
 unsigned px_draw(struct px *px, const unsigned *weights, unsigned n);
 uint64_t px_between(struct px *px, uint64_t min, uint64_t max);
 
-/* ---- px_host.c -------------------------------------------------------------------- */
+/* ---- px_host.c ----------------------------------------------------------- */
 
 struct px_host *px_host_start(struct px *px);
 /* Reads the config anew and tells the workers, each a little later. */
@@ -333,7 +335,7 @@ void px_host_stop(struct px *px, bool drain);
 void px_host_end(struct px *px);
 void px_host_check_budget(struct px *px);
 
-/* ---- peers ------------------------------------------------------------------------ */
+/* ---- peers --------------------------------------------------------------- */
 
 void px_agents_start(struct px *px);
 void px_agents_end(struct px *px);
@@ -342,7 +344,7 @@ void px_servers_end(struct px *px);
 void px_clients_start(struct px *px);
 void px_clients_end(struct px *px);
 
-/* ---- px_body.c --------------------------------------------------------------------- */
+/* ---- px_body.c ----------------------------------------------------------- */
 
 void px_buf_put(struct px_buf *b, const void *p, size_t n);
 void px_buf_print(struct px_buf *b, const char *fmt, ...) PRINTF(2, 3);
@@ -357,7 +359,7 @@ void px_body_came(struct px_exchange *x, unsigned dir, const char *p,
 /* At the end, with the log at hand: were they judged, all of them, in order? */
 void px_body_check(struct px_exchange *x, unsigned dir, bool complete);
 
-/* ---- facts -------------------------------------------------------------------------- */
+/* ---- facts --------------------------------------------------------------- */
 
 static inline const struct px_route *px_route_of(const struct px_exchange *x)
 {

@@ -42,7 +42,7 @@ void px_buf_free(struct px_buf *b)
 	*b = (struct px_buf){ NULL, 0, 0 };
 }
 
-/* ---- patterns ------------------------------------------------------------------ */
+/* ---- patterns ------------------------------------------------------------ */
 
 static uint64_t cell(unsigned n, unsigned dir, size_t i)
 {
@@ -83,7 +83,7 @@ bool px_pattern_is(unsigned n, unsigned dir, size_t at, const char *p,
 	return true;
 }
 
-/* ---- what comes out --------------------------------------------------------------- */
+/* ---- what comes out ------------------------------------------------------ */
 
 static const char *const names[] = { "request", "response" };
 
@@ -120,7 +120,7 @@ void px_body_came(struct px_exchange *x, unsigned dir, const char *p,
 	px_buf_put(sink, p, n);
 }
 
-/* ---- the whole way, at the end ------------------------------------------------------ */
+/* ---- the whole way, at the end ------------------------------------------- */
 
 struct chain {
 	const struct px_exchange *x;

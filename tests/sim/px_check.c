@@ -28,7 +28,7 @@ void px_fail(struct px *px, const struct px_exchange *x, const char *fmt, ...)
 	abort();
 }
 
-/* ---- finding ------------------------------------------------------------------ */
+/* ---- finding ------------------------------------------------------------- */
 
 struct px_exchange *px_find(struct px *px, struct slice target)
 {
@@ -56,7 +56,7 @@ struct px_exchange *px_find_id(struct px *px, const char id[EVENT_ID_LEN])
 	return NULL;
 }
 
-/* ---- the log ------------------------------------------------------------------- */
+/* ---- the log ------------------------------------------------------------- */
 
 static int word(const char *const *words, int n, const char *s)
 {
@@ -149,7 +149,7 @@ void px_check_line(struct px *px, const char *line, size_t n)
 	json_decref(o);
 }
 
-/* ---- when a request comes to an upstream ------------------------------------------ */
+/* ---- when a request comes to an upstream --------------------------------- */
 
 /* Once; or again, on a kept connection that was dead and on another server, if
  * nothing is lost by it. */
@@ -159,8 +159,10 @@ static void check_once(struct px_exchange *x)
 
 	if (x->n_upstream == 0)
 		return;
-	PX_CHECK(x->px, x, x->n_upstream <= 2 && x->up_killed &&
-		 !x->up_bytes && idempotent && !px_has_body(x),
+	/* Without memory for what it said it looks the same to us. */
+	PX_CHECK(x->px, x, x->n_upstream <= 2 && idempotent &&
+		 !px_has_body(x) && ((x->up_killed && !x->up_bytes) ||
+		 (x->px->faults & PX_NO_MEMORY)),
 		 "sent to an upstream again");
 }
 
@@ -197,7 +199,7 @@ void px_check_forward(struct px_exchange *x)
 		check_judged(x, k);
 }
 
-/* ---- when a response comes to a client ----------------------------------------------- */
+/* ---- when a response comes to a client ----------------------------------- */
 
 static void check_response_judged(struct px_exchange *x, unsigned k)
 {
@@ -268,7 +270,7 @@ void px_check_answer(struct px_exchange *x)
 	}
 }
 
-/* ---- at the end: agents ---------------------------------------------------------------- */
+/* ---- at the end: agents -------------------------------------------------- */
 
 static bool may_be_larger(const struct px_exchange *x, unsigned k)
 {
@@ -294,7 +296,8 @@ static bool is_plausible(const struct px_exchange *x, unsigned k,
 	case CAUSE_TIMEOUT:
 		return l->us >= (chunk ? a->body_us : a->head_us);
 	case CAUSE_BUDGET:
-		return x->log.total_us >= budget_us;
+		/* Both flows may ask at a time. */
+		return 2 * x->log.total_us >= budget_us;
 	case CAUSE_PROTOCOL:
 		return a->n_bad + a->n_empty > 0;
 	case CAUSE_UNREADABLE:
@@ -302,9 +305,8 @@ static bool is_plausible(const struct px_exchange *x, unsigned k,
 		return x->parts[k].empty_id ||
 		       (a->n_empty && (a->temper.unordered || a->n_slow));
 	case CAUSE_CLOSED:
-		/* Without ids a late answer costs the link. */
-		return a->n_bad + a->n_empty + a->n_closed + a->n_slow > 0 ||
-		       a->temper.no_ids;
+		/* Answers that are late may cost the link. */
+		return a->n_bad + a->n_empty + a->n_closed > 0 || a->hasty;
 	case CAUSE_CONNECT:
 		return a->n_bad + a->n_empty + a->n_closed + a->n_slow > 0 ||
 		       !px->calm;
@@ -446,7 +448,7 @@ static void check_agents(struct px_exchange *x)
 	}
 }
 
-/* ---- at the end: was there a reason? ------------------------------------------------------ */
+/* ---- at the end: was there a reason? ------------------------------------- */
 
 /* The connection had come to its end before this request was looked at. */
 static bool had_ended(const struct px_exchange *x)
@@ -494,9 +496,8 @@ static bool proxy_may_say(const struct px_exchange *x)
 	bool servers = x->px->faults & PX_BAD_SERVERS;
 	bool gone = x->px->faults & PX_RELOADS && x->client->listener == 1;
 
-	if (x->kind == PX_NOT_FOUND)
-		return x->status == 404 || (x->status == 503 && gone) ||
-		       (x->status == 413 && l->body_limit);
+	if (x->kind == PX_NOT_FOUND && x->status == 404)
+		return true;
 	if (x->kind == PX_BAD_CHUNKS && x->status == 400)
 		return true;
 	if (failed_closed(x))
@@ -526,12 +527,26 @@ static bool may_be_cut(const struct px_exchange *x)
 	       (l->body_limit && x->len > l->body_limit);
 }
 
+/* The reset that cuts a pipelined response off takes those before it along. */
+static bool cut_by_next(const struct px_exchange *x)
+{
+	const struct px_client *c = x->client;
+	const struct px_exchange *last = &x->px->x[c->first + c->n - 1];
+
+	for (const struct px_exchange *y = x + 1; c->pipelines && y <= last;
+	     y++)
+		if (y->log.lines && y->log.status && !y->complete &&
+		    may_be_cut(y))
+			return true;
+	return false;
+}
+
 static void check_reason(struct px_exchange *x)
 {
 	struct px *px = x->px;
 	bool gone = px->faults & PX_RELOADS && x->client->listener == 1;
 
-	if (px->disturbed || x->troubled || had_ended(x))
+	if (px->disturbed || x->troubled || had_ended(x) || cut_by_next(x))
 		return;
 	switch (x->from) {
 	case PX_NOBODY:
@@ -561,7 +576,7 @@ static void check_reason(struct px_exchange *x)
 	}
 }
 
-/* ---- at the end: time ------------------------------------------------------------------------ */
+/* ---- at the end: time ---------------------------------------------------- */
 
 /* Nothing takes longer than all its deadlines together. */
 static void check_time(struct px_exchange *x)
@@ -588,7 +603,7 @@ static void check_time(struct px_exchange *x)
 		 (x->over_us - from), (unsigned long long)limit);
 }
 
-/* ---- at the end ------------------------------------------------------------------------------- */
+/* ---- at the end ---------------------------------------------------------- */
 
 static void check_line_there(struct px_exchange *x)
 {

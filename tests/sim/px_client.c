@@ -19,7 +19,7 @@ static bool chance(struct px_client *c, unsigned per_1000)
 	return sim_chance(c->px->w, per_1000);
 }
 
-/* ---- requests as bytes ---------------------------------------------------------- */
+/* ---- requests as bytes --------------------------------------------------- */
 
 static void put_chunked(struct px_client *c, struct px_exchange *x)
 {
@@ -175,7 +175,7 @@ static void build(struct px_client *c, struct px_exchange *x)
 	c->waits_for_100 = x->expect && chance(c, 700);
 }
 
-/* ---- the end ---------------------------------------------------------------------- */
+/* ---- the end ------------------------------------------------------------- */
 
 static void over(struct px_client *c)
 {
@@ -224,7 +224,7 @@ static void on_read_again(void *arg)
 		sim_peer_stall(c->peer, false);
 }
 
-/* ---- sending ------------------------------------------------------------------------ */
+/* ---- sending ------------------------------------------------------------- */
 
 static void on_step(void *arg)
 {
@@ -323,7 +323,8 @@ static void send_piece(struct px_client *c, struct px_exchange *x)
 		    c->sending == c->trouble_in;
 
 	if (c->piece != SIZE_MAX)
-		n = min_size(left, 1 + sim_below(c->px->w, c->piece));
+		n = min_size(left, 1 + c->out.n / 500 +
+			     sim_below(c->px->w, c->piece));
 	if (c->waits_for_100)
 		n = min_size(n, c->body_at - c->out_at);
 	if (here && c->out_at <= c->trouble_at)
@@ -364,7 +365,13 @@ static void step(struct px_client *c)
 	send_piece(c, nth(c, c->sending));
 }
 
-/* ---- responses ------------------------------------------------------------------------- */
+/* ---- responses ----------------------------------------------------------- */
+
+/* An answer too many; or the one that this has pushed out of its place. */
+static bool is_stray(const struct px *px, unsigned long n)
+{
+	return n == 0 ? px_may_stray(px) : n <= px->n_x && px->x[n].strayed;
+}
 
 static void take_interim(struct px_client *c, struct px_exchange *x)
 {
@@ -380,9 +387,13 @@ static void take_interim(struct px_client *c, struct px_exchange *x)
 		}
 		return;
 	}
-	PX_CHECK(c->px, x, px_field(r, "x-sim-interim", &value) == 1 &&
-		 strtoul(value.p, NULL, 10) == x->n && x->n_upstream,
-		 "another's interim response");
+	PX_CHECK(c->px, x, px_field(r, "x-sim-interim", &value) == 1,
+		 "a strange interim response");
+	if (is_stray(c->px, strtoul(value.p, NULL, 10)))
+		x->troubled = x->strayed = true;
+	else
+		PX_CHECK(c->px, x, strtoul(value.p, NULL, 10) == x->n &&
+			 x->n_upstream, "another's interim response");
 }
 
 static void check_fields(struct px_client *c, struct px_exchange *x)
@@ -428,7 +439,7 @@ static void find_author(struct px_client *c, struct px_exchange *x)
 
 	x->from = PX_FROM_PROXY;
 	if (px_field(r, "x-sim-answer", &value)) {
-		if (px_may_stray(c->px) && slice_eq(value, SLICE("0"))) {
+		if (is_stray(c->px, strtoul(value.p, NULL, 10))) {
 			x->troubled = x->strayed = true;
 			return;
 		}
@@ -518,7 +529,7 @@ static void on_end(struct px_reader *r)
 		over(c);
 }
 
-/* ---- the connection ----------------------------------------------------------------------- */
+/* ---- the connection ------------------------------------------------------ */
 
 static void on_open(struct sim_peer *peer)
 {

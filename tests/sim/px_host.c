@@ -38,7 +38,7 @@ struct px_host {
 	struct metrics_set *listeners[2], *routes[PX_ROUTES + 1];
 };
 
-/* ---- snapshots ------------------------------------------------------------------- */
+/* ---- snapshots ----------------------------------------------------------- */
 
 static void on_free(void *arg)
 {
@@ -87,7 +87,7 @@ static void make_snapshot(struct px_host *h)
 	h->live++;
 }
 
-/* ---- listeners ---------------------------------------------------------------------- */
+/* ---- listeners ----------------------------------------------------------- */
 
 static int open_listener(struct px *px, unsigned i)
 {
@@ -146,7 +146,7 @@ static void close_unused(struct px_host *h)
 		}
 }
 
-/* ---- reload ------------------------------------------------------------------------- */
+/* ---- reload -------------------------------------------------------------- */
 
 static void on_switch(struct loop *loop, struct post *p)
 {
@@ -185,7 +185,7 @@ void px_host_reload(struct px *px)
 	}
 }
 
-/* ---- beginning ------------------------------------------------------------------------ */
+/* ---- beginning ----------------------------------------------------------- */
 
 static void on_line(void *arg, const char *line, size_t n)
 {
@@ -254,7 +254,7 @@ struct px_host *px_host_start(struct px *px)
 	return h;
 }
 
-/* ---- counters -------------------------------------------------------------------------- */
+/* ---- counters ------------------------------------------------------------ */
 
 static uint64_t sum(struct px_host *h, struct metrics_set *set, size_t at)
 {
@@ -335,7 +335,7 @@ static bool has_complete(const struct px_exchange *x, unsigned k,
 
 static void check_completes(struct px_host *h, const struct px_agent *a)
 {
-	if (h->px->disturbed || a->temper.no_ids ||
+	if (h->px->disturbed || a->hasty ||
 	    a->n_closed + a->n_bad + a->n_empty + a->n_slow)
 		return;
 	PX_CHECK(h->px, NULL, a->n_lost_links == 0 || (h->px->faults &
@@ -407,7 +407,7 @@ void px_host_check_budget(struct px *px)
 		 px->host->shared.held_limit);
 }
 
-/* ---- the end ------------------------------------------------------------------------------ */
+/* ---- the end ------------------------------------------------------------- */
 
 bool px_host_quiet(struct px_host *h)
 {

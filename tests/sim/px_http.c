@@ -80,7 +80,7 @@ static bool has_member(struct slice list, const char *word)
 	return false;
 }
 
-/* ---- heads ------------------------------------------------------------------ */
+/* ---- heads --------------------------------------------------------------- */
 
 /* Takes the line at *at off; its CRLF is looked for by the byte. */
 static bool take_line(const char *p, size_t n, size_t *at, struct slice *line)
@@ -258,7 +258,7 @@ static bool step_head(struct px_reader *r)
 	return !r->error;
 }
 
-/* ---- bodies ------------------------------------------------------------------- */
+/* ---- bodies -------------------------------------------------------------- */
 
 static bool step_body(struct px_reader *r)
 {
@@ -356,7 +356,7 @@ static bool step_trailers(struct px_reader *r)
 	return true;
 }
 
-/* ---- the reader ------------------------------------------------------------------ */
+/* ---- the reader ---------------------------------------------------------- */
 
 static bool step(struct px_reader *r)
 {

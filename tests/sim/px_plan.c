@@ -35,7 +35,7 @@ static uint64_t one_of(struct px *px, const uint64_t *of, size_t n)
 	one_of(px, (const uint64_t[]){ __VA_ARGS__ },			\
 	       ARRAY_LEN(((const uint64_t[]){ __VA_ARGS__ })))
 
-/* ---- agents ------------------------------------------------------------------- */
+/* ---- agents -------------------------------------------------------------- */
 
 static void plan_temper(struct px *px, struct px_temper *t)
 {
@@ -94,6 +94,7 @@ static void plan_agent(struct px *px, struct px_agent *a, unsigned i)
 	a->complete = a->answers_complete ?
 		      chance(px, 700) ? "auto" : "always" :
 		      chance(px, 700) ? "auto" : "never";
+	a->hasty = bad;
 	a->head_us = bad ? ONE_OF(px, 20 * SIM_MS, 100 * SIM_MS, SIM_SECOND) :
 			   20 * SIM_SECOND;
 	a->body_us = bad ? ONE_OF(px, 30 * SIM_MS, 200 * SIM_MS, SIM_SECOND) :
@@ -102,7 +103,7 @@ static void plan_agent(struct px *px, struct px_agent *a, unsigned i)
 				    30 * SIM_SECOND) : 3600 * SIM_SECOND;
 }
 
-/* ---- routes ------------------------------------------------------------------- */
+/* ---- routes -------------------------------------------------------------- */
 
 static void plan_policy(struct px *px, struct px_asked *a)
 {
@@ -246,7 +247,7 @@ void px_plan_change(struct px *px)
 		px->listeners[1].on = !px->listeners[1].on;
 }
 
-/* ---- as text --------------------------------------------------------------------- */
+/* ---- as text ------------------------------------------------------------- */
 
 static void text_us(struct px_buf *b, const char *key, uint64_t us)
 {
@@ -380,7 +381,7 @@ char *px_plan_text(struct px *px)
 	return b.p;
 }
 
-/* ---- what clients ask for ----------------------------------------------------------- */
+/* ---- what clients ask for ------------------------------------------------ */
 
 static size_t plan_length(struct px *px)
 {

@@ -36,7 +36,7 @@ static uint64_t below(struct px_conn *c, uint64_t n)
 	return sim_below(c->server->px->w, n);
 }
 
-/* ---- the end of a connection --------------------------------------------------- */
+/* ---- the end of a connection --------------------------------------------- */
 
 static void conn_over(struct px_conn *c)
 {
@@ -60,7 +60,7 @@ static void conn_close(struct px_conn *c, bool hard)
 	conn_over(c);
 }
 
-/* ---- answers --------------------------------------------------------------------- */
+/* ---- answers ------------------------------------------------------------- */
 
 static void draw_trouble(struct px_conn *c, struct px_answer *a)
 {
@@ -395,7 +395,7 @@ static void want_answer(struct px_conn *c)
 		answer_begin(c);
 }
 
-/* ---- requests ------------------------------------------------------------------------ */
+/* ---- requests ------------------------------------------------------------ */
 
 static void check_edits(struct px_reader *r, struct px_exchange *x)
 {
@@ -533,7 +533,7 @@ static void on_end(struct px_reader *r)
 	}
 }
 
-/* ---- connections ------------------------------------------------------------------------ */
+/* ---- connections --------------------------------------------------------- */
 
 static void on_data(struct sim_peer *peer, const char *p, size_t n)
 {
@@ -544,7 +544,8 @@ static void on_data(struct sim_peer *peer, const char *p, size_t n)
 	PX_CHECK(c->server->px, x, !c->reader.error,
 		 "bad bytes came to an upstream: %s", c->reader.error);
 	/* It was answered already, by what nobody had asked for. */
-	if (x && x->strayed && px_reader_left(&c->reader))
+	if (x && (x->strayed || px_may_stray(x->px)) &&
+	    px_reader_left(&c->reader))
 		conn_close(c, true);
 	else if (c->reader.state == PX_READ_DONE)
 		PX_CHECK(c->server->px, x, px_reader_left(&c->reader) == 0,

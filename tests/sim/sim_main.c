@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/mem.h"
 #include "base/rcu.h"
 #include "px.h"
 #include "sim_scenario.h"
@@ -73,6 +74,55 @@ static void run_one(const struct sim_scenario *s, uint64_t seed,
 		ASSERT(s->run(seed, false) == digest);
 }
 
+/* Returns how many runs it were. */
+static unsigned run_seed(uint64_t seed, const struct options *o)
+{
+	unsigned n = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(scenarios); i++) {
+		if (o->only && strcmp(o->only, scenarios[i]->name) != 0)
+			continue;
+		run_one(scenarios[i], seed, o);
+		n++;
+	}
+	return n;
+}
+
+/* ---- leaks ----------------------------------------------------------------- */
+
+/* Seeds between two looks: each waits for liburcu's thread. */
+#define LEAK_BATCH	64
+
+static int64_t live;
+
+static void on_memory(int change)
+{
+	__atomic_add_fetch(&live, change, __ATOMIC_RELAXED);
+}
+
+static bool has_leaked(void)
+{
+	rcu_drain();
+	return __atomic_load_n(&live, __ATOMIC_RELAXED) != 0;
+}
+
+/* Something is left of one of these seeds: which? */
+static void find_leak(uint64_t first, uint64_t last, const struct options *o)
+{
+	live = 0;
+	for (uint64_t seed = first; seed <= last; seed++) {
+		run_seed(seed, o);
+		if (!has_leaked())
+			continue;
+		fprintf(stderr, "sim: seed %" PRIu64 ": %" PRId64
+			" allocations are left\n", seed, live);
+		abort();
+	}
+	fprintf(stderr, "sim: seeds %" PRIu64 "-%" PRIu64 ": allocations are "
+		"left, but not of one of them\n", first, last);
+	abort();
+}
+
 static double now(void)
 {
 	struct timespec ts;
@@ -94,16 +144,15 @@ int main(int argc, char **argv)
 	}
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	signal(SIGABRT, on_abort);
+	mem_watch = on_memory;
 	rcu_worker_online();
 	for (uint64_t seed = o.first; seed <= o.last; seed++) {
-		for (size_t i = 0; i < ARRAY_LEN(scenarios); i++) {
-			if (o.only && strcmp(o.only, scenarios[i]->name) != 0)
-				continue;
-			run_one(scenarios[i], seed, &o);
-			passed++;
-		}
+		uint64_t n = seed - o.first + 1;
+
+		passed += run_seed(seed, &o);
+		if ((n % LEAK_BATCH == 0 || seed == o.last) && has_leaked())
+			find_leak(seed - (n - 1) % LEAK_BATCH, seed, &o);
 	}
-	rcu_drain();
 	rcu_worker_offline();
 	took = now() - began;
 	printf("seeds %" PRIu64 "-%" PRIu64 ": %u runs, %" PRIu64
