@@ -4,8 +4,6 @@
 #				program on the crates that the reference uses
 #	make bench		the whole proxy beside its peers
 #	make bench-guard	instructions per exchange, against the record
-#	make pgo		build/pgo/agentproxyd, optimised by the profile of
-#				a run under load (wants wrk)
 #
 # MICRO_ARGS and BENCH_ARGS are arguments of bench/micro.py, bench/peers.py.
 
@@ -46,20 +44,4 @@ bench-guard:
 	@$(MAKE_F)sim build-guard
 	@bench/guard.py
 
-# The same objects twice: once to count where they go, once to use that.
-PGO_OPT  := $(if $(filter generate,$(PGO)),-fprofile-generate \
-	    -fprofile-update=atomic,-fprofile-use -fprofile-correction \
-	    -Wno-missing-profile -Wno-coverage-mismatch)
-OPT_pgo   = $(OPT_release) $(PGO_OPT)
-LD_pgo    = $(LD_release) $(PGO_OPT)
-
-pgo:
-	$(call BENCH_DEPS,wrk python3)
-	@rm -rf build/pgo
-	@$(MAKE_F)pgo PGO=generate build-bench
-	@BENCH_FLAVOUR=pgo bench/peers.py -r 1 -p tiny,browser,post64k,get1m \
-		-w ours,ours-msgpack,ours-json,ours-log,ours-body-raw >/dev/null
-	@find build/pgo -name '*.o' -delete
-	@$(MAKE_F)pgo all
-
-.PHONY: pgo build-micro build-bench build-guard bench-micro bench bench-guard
+.PHONY: build-micro build-bench build-guard bench-micro bench bench-guard
