@@ -474,7 +474,7 @@ static void path_same(void *state, uint64_t n)
 
 	while (n--) {
 		struct slice name = SLICE("waf"), id = SLICE("bench-123");
-		struct shard *guard, *other;
+		struct shard *guard = NULL, *other = NULL;
 		struct map_entry *agent, *conn;
 		size_t size;
 		char *payload;
