@@ -64,6 +64,7 @@ enum px_mode { PX_NONE, PX_STREAM, PX_HOLD, PX_BUFFER };
 /* An agent as a route asks it. */
 struct px_asked {
 	unsigned agent;
+	bool observe;		/* its answers decide nothing */
 	enum px_mode mode[2];
 	bool response_head;
 	uint64_t max_body;
@@ -108,6 +109,8 @@ struct px_agent {
 	unsigned index;
 	char name[8], address[24];
 	/* config */
+	enum wire_dialect dialect;
+	bool says_dialect;		/* the config does */
 	enum wire_encoding offer;	/* forced, if offer_one */
 	bool offer_one, raw_body, events_as_maps, pseudo;
 	unsigned chunk_size, may_mutate;	/* bit 1 << direction */
@@ -248,7 +251,7 @@ struct px_exchange {
 	bool closes;		/* the response said Connection: close */
 
 	/* the agents */
-	char id[EVENT_ID_LEN];
+	char id[EVENT_ID_LEN], go_id[EVENT_ID_LEN];
 	struct px_part parts[PX_PARTS];
 
 	/* the upstream's side */
@@ -375,6 +378,8 @@ static inline bool px_has_body(const struct px_exchange *x)
 /* Does every failure of this agent deny? */
 static inline bool px_is_strict(const struct px_asked *a)
 {
+	if (a->observe)
+		return false;
 	for (unsigned c = CAUSE_CONNECT; c < CAUSE_N; c++)
 		if (!a->deny[c])
 			return false;
@@ -396,6 +401,15 @@ static inline bool px_may_stray(const struct px *px)
 	       (px->calm ? 2 * SIM_MS : 300 * SIM_MS);
 }
 
+/* Has agent k of the route a place in that body's way? */
+static inline bool px_has_stage(const struct px_exchange *x, unsigned k,
+				unsigned dir)
+{
+	const struct px_asked *a = &px_route_of(x)->asked[k];
+
+	return a->mode[dir] != PX_NONE && !a->observe;
+}
+
 /* Does the answer have a body that agents would see? */
 static inline bool px_answer_has_body(const struct px_exchange *x)
 {
@@ -410,7 +424,8 @@ static inline bool px_answer_has_body(const struct px_exchange *x)
 
 /* The exchange that is named in a target, or NULL. */
 struct px_exchange *px_find(struct px *px, struct slice target);
-struct px_exchange *px_find_id(struct px *px, const char id[EVENT_ID_LEN]);
+struct px_exchange *px_find_id(struct px *px, const char id[EVENT_ID_LEN],
+			       bool go);
 
 /* px_check.c */
 void px_check_line(struct px *px, const char *line, size_t n);

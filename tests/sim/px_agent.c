@@ -39,6 +39,7 @@ static void take_request_head(struct px_link *l, struct wire_agent_event *e)
 	struct px_verdict *v;
 	struct slice value;
 	unsigned k;
+	char *id;
 
 	PX_CHECK(px, NULL, x, "agent %s was asked about %.*s", l->agent->name,
 		 SLICE_FMT(h->uri));
@@ -63,13 +64,15 @@ static void take_request_head(struct px_link *l, struct wire_agent_event *e)
 		 "an agent saw hop-by-hop fields");
 	PX_CHECK(px, x, count_field(h, "host", &value) == 1 &&
 		 count_field(h, "x-forwarded-for", &value) == 1 &&
-		 slice_eq(value, e->meta.client_ip) &&
+		 (slice_eq(value, e->meta.client_ip) ||
+		  l->format.dialect == WIRE_GO) &&
 		 slice_has_prefix(slice_str(x->client->from), value),
 		 "an agent saw other fields than it should");
-	PX_CHECK(px, x, x->id[0] == 0 ||
-		 memcmp(x->id, e->correlation_id.p, EVENT_ID_LEN) == 0,
+	id = l->format.dialect == WIRE_GO ? x->go_id : x->id;
+	PX_CHECK(px, x, id[0] == 0 ||
+		 memcmp(id, e->correlation_id.p, EVENT_ID_LEN) == 0,
 		 "two correlation ids");
-	memcpy(x->id, e->correlation_id.p, EVENT_ID_LEN);
+	memcpy(id, e->correlation_id.p, EVENT_ID_LEN);
 	v->asked = true;
 	v->asked_us = sim_now(px->w);
 	x->parts[k].link = l;
@@ -83,7 +86,8 @@ static struct px_exchange *known(struct px_link *l,
 				 unsigned *part)
 {
 	struct px *px = l->agent->px;
-	struct px_exchange *x = px_find_id(px, e->correlation_id.p);
+	struct px_exchange *x = px_find_id(px, e->correlation_id.p,
+						   l->format.dialect == WIRE_GO);
 
 	PX_CHECK(px, NULL, x, "agent %s got an event of no exchange",
 		 l->agent->name);
@@ -132,18 +136,21 @@ static void check_chunk(struct px_link *l, struct px_exchange *x, unsigned k,
 	struct px *px = x->px;
 
 	PX_CHECK(px, x, mode != PX_NONE, "agent %s got a chunk", name);
+	PX_CHECK(px, x, c->index == st->n_asked && !st->in_last &&
+		 (l->format.dialect == WIRE_GO ||
+		  c->bytes_so_far == st->in.n + c->bytes),
+		 "agent %s got chunk %u of %u, %llu of %zu bytes so far",
+		 name, c->index, st->n_asked,
+		 (unsigned long long)c->bytes_so_far, st->in.n + c->bytes);
+	if (a->observe)
+		return;
 	PX_CHECK(px, x, x->parts[k].head[dir].answered,
 		 "agent %s got a chunk before it judged the head", name);
-	PX_CHECK(px, x, !st->asking && !st->in_last && !st->refused,
+	PX_CHECK(px, x, !st->asking && !st->refused,
 		 "agent %s got a chunk too many", name);
-	PX_CHECK(px, x, c->index == st->n_asked, "agent %s got chunk %u of %u",
-		 name, c->index, st->n_asked);
 	PX_CHECK(px, x, mode == PX_BUFFER ? c->index == 0 && c->is_last :
 		 c->bytes <= l->agent->chunk_size,
 		 "agent %s got a chunk of %zu bytes", name, c->bytes);
-	PX_CHECK(px, x, c->bytes_so_far == st->in.n + c->bytes,
-		 "agent %s: %llu bytes so far", name,
-		 (unsigned long long)c->bytes_so_far);
 	if (mode != PX_STREAM)
 		PX_CHECK(px, x, st->in.n + c->bytes <= a->max_body,
 			 "agent %s got more than max_body", name);
@@ -170,8 +177,13 @@ static void take_chunk(struct px_link *l, struct wire_agent_event *e)
 static void take_complete(struct px_link *l, struct wire_agent_event *e)
 {
 	unsigned k;
-	struct px_exchange *x = known(l, e, &k);
+	struct px_exchange *x;
 
+	/* go-v2 has one message for this and for a cancel. */
+	if (l->format.dialect == WIRE_GO &&
+	    !slice_eq(e->ev.complete.error, SLICE("complete")))
+		return;
+	x = known(l, e, &k);
 	x->parts[k].complete = true;
 	l->agent->n_completes++;
 	px_answer(l, x, k, e);

@@ -27,6 +27,7 @@ struct job {
 	struct px_exchange *x;
 	unsigned part;
 	char id[EVENT_ID_LEN];
+	uint64_t go_id;
 	char ping[256];
 	size_t ping_n;
 	/* the decision */
@@ -215,10 +216,13 @@ static void fill_id(struct job *j, struct decision *d, char id[33])
 	memcpy(id, j->id, EVENT_ID_LEN);
 	d->id_kind = DECISION_ID_PRESENT;
 	d->id = slice_of(id, EVENT_ID_LEN);
+	d->go_id = j->go_id;
 	if (j->slip == SLIP_EMPTY_ID) {
 		d->id_kind = DECISION_ID_EMPTY;
 		d->id = SLICE_NONE;
+		d->go_id = 0;
 	} else if (j->slip == SLIP_WRONG_ID) {
+		d->go_id ^= sim_random(px->w) >> 2;
 		for (unsigned i = 0; i < EVENT_ID_LEN; i++)
 			id[i] = "0123456789abcdef"[sim_below(px->w, 16)];
 	} else if (j->link->agent->temper.no_ids) {
@@ -291,7 +295,10 @@ static void send_reply(struct job *j, bool counts)
 	fill_reply(j, &r, counts);
 	fill_id(j, &r.d, id);
 	outq_init(&q, &l->agent->px->pool);
-	ok = wire_agent_encode_reply(&q, &l->format, &r.d);
+	if (l->format.dialect == WIRE_V1 && j->type == EVENT_COMPLETE)
+		ok = wire_agent_encode_ack(&q, true);
+	else
+		ok = wire_agent_encode_reply(&q, &l->format, &r.d);
 	if (ok && j->slip == SLIP_TWICE)
 		ok = wire_agent_encode_reply(&q, &l->format, &r.d);
 	ASSERT(ok);
@@ -363,7 +370,10 @@ static void do_handshake(struct job *j)
 	l->format.pseudo_headers = a->pseudo;
 	l->shook = true;
 	outq_init(&q, &a->px->pool);
-	ok = wire_agent_encode_handshake(&q, a->name, "1", l->format.encoding);
+	ok = a->dialect == WIRE_GO ?
+	     wire_agent_encode_go_handshake(&q, a->name) :
+	     wire_agent_encode_handshake(&q, a->name, "1",
+					 l->format.encoding);
 	ASSERT(ok);
 	px_link_send_queue(l, &q);
 }
@@ -475,11 +485,15 @@ static bool decide_delay(struct px_agent *a, struct job *j, uint64_t *us)
 
 	*us = t->think_us ? sim_below(px->w, t->think_us) : 0;
 	if (j->type == EVENT_COMPLETE)
-		return a->answers_complete;
+		return a->answers_complete && a->dialect != WIRE_GO &&
+		       !j->link->hung;
 	j->x->parts[j->part].doubled |= j->x->parts[j->part].silent;
-	if (sim_chance(px->w, t->silent)) {
+	if (j->link->hung || sim_chance(px->w, t->silent)) {
 		j->x->parts[j->part].silent = true;
 		a->n_slow++;
+		/* Where order is all there is, one answer less would move all
+		 * that follow. */
+		j->link->hung = a->dialect == WIRE_V1;
 		return false;
 	}
 	if (sim_chance(px->w, t->late)) {
@@ -502,6 +516,7 @@ void px_answer(struct px_link *l, struct px_exchange *x, unsigned part,
 	j->x = x;
 	j->part = part;
 	memcpy(j->id, e->correlation_id.p, EVENT_ID_LEN);
+	j->go_id = e->meta.go_request_id;
 	if (is_chunk(j->type)) {
 		j->index = e->ev.chunk.index;
 		j->last = e->ev.chunk.is_last;
@@ -521,7 +536,8 @@ void px_answer_ping(struct px_link *l, const char *p, size_t n)
 	ASSERT(j && n + FRAME_HEAD <= sizeof(j->ping));
 	j->link = l;
 	j->kind = JOB_PONG;
-	frame_write_head(j->ping, FRAME_PONG, n);
+	frame_write_head(j->ping, l->format.dialect == WIRE_GO ?
+			 FRAME_GO_PONG : FRAME_PONG, n);
 	memcpy(j->ping + FRAME_HEAD, p, n);
 	j->ping_n = n + FRAME_HEAD;
 	job_start(j, 0);

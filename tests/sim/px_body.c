@@ -101,7 +101,7 @@ void px_body_came(struct px_exchange *x, unsigned dir, const char *p,
 	unsigned last = PX_PARTS;
 
 	for (unsigned k = 0; k < r->n_asked; k++) {
-		if (r->asked[k].mode[dir] == PX_NONE)
+		if (!px_has_stage(x, k, dir))
 			continue;
 		last = k;
 		st = &x->parts[k].body[dir];
@@ -179,7 +179,7 @@ static bool chain_from(const struct chain *c, unsigned k,
 	if (k == r->n_asked)
 		return starts_with(in, sink) &&
 		       (!c->complete || (whole && sink->n == in->n));
-	if (r->asked[k].mode[c->dir] == PX_NONE)
+	if (!px_has_stage(c->x, k, c->dir))
 		return chain_from(c, k + 1, in, whole);
 	st = &c->x->parts[k].body[c->dir];
 	if (!starts_with(in, &st->in))
@@ -190,6 +190,18 @@ static bool chain_from(const struct chain *c, unsigned k,
 		return false;
 	return chain_past(c, k, in, whole, st->in_done, st->out.n) ||
 	       chain_past(c, k, in, whole, st->in_before, st->out_before);
+}
+
+/* Observers see what comes, a piece of it at least. */
+static void check_observed(const struct px_exchange *x, unsigned dir,
+			   const struct px_buf *in)
+{
+	const struct px_route *r = px_route_of(x);
+
+	for (unsigned k = 0; k < r->n_asked; k++)
+		PX_CHECK(x->px, x, !r->asked[k].observe ||
+			 starts_with(in, &x->parts[k].body[dir].in),
+			 "observer %u saw another %s body", k, names[dir]);
 }
 
 void px_body_check(struct px_exchange *x, unsigned dir, bool complete)
@@ -207,6 +219,7 @@ void px_body_check(struct px_exchange *x, unsigned dir, bool complete)
 	ASSERT(in.p);
 	in.n = in.size = n;
 	px_pattern(x->n, dir, 0, in.p, n);
+	check_observed(x, dir, &in);
 	ok = chain_from(&c, 0, &in, whole);
 	px_buf_free(&in);
 	for (unsigned k = 0; !ok && k < px_route_of(x)->n_asked; k++) {

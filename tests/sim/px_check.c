@@ -48,10 +48,12 @@ struct px_exchange *px_find(struct px *px, struct slice target)
 	return &px->x[n];
 }
 
-struct px_exchange *px_find_id(struct px *px, const char id[EVENT_ID_LEN])
+struct px_exchange *px_find_id(struct px *px, const char id[EVENT_ID_LEN],
+			       bool go)
 {
 	for (unsigned i = px->n_x; i > 0; i--)
-		if (memcmp(px->x[i].id, id, EVENT_ID_LEN) == 0)
+		if (memcmp(go ? px->x[i].go_id : px->x[i].id, id,
+			   EVENT_ID_LEN) == 0)
 			return &px->x[i];
 	return NULL;
 }
@@ -237,6 +239,8 @@ static void check_refusal(struct px_exchange *x)
 	unsigned dir = of_request(x->by_event) ? PX_REQUEST : PX_RESPONSE;
 	const struct px_stage *st = &p->body[dir];
 
+	PX_CHECK(x->px, x, !px_route_of(x)->asked[x->by_part].observe,
+		 "an observer decided");
 	if (p->doubled)
 		return;
 	if (is_head_event(x->by_event))
@@ -390,6 +394,8 @@ static void check_order(struct px_exchange *x)
 			&x->log.agents[j][x->by_event];
 
 		PX_CHECK(x->px, x, !x->parts[j].head[dir].refused ||
+			 px_route_of(x)->asked[j].observe ||
+			 x->parts[j].doubled ||
 			 (l->there && l->verdict == VERDICT_FAIL_ALLOW),
 			 "agent %u refused before agent %u", j, x->by_part);
 	}
@@ -433,6 +439,21 @@ static void check_refused(struct px_exchange *x)
 	}
 }
 
+static void check_observer(struct px_exchange *x, unsigned k)
+{
+	for (unsigned e = 0; e <= EVENT_RESPONSE_CHUNK; e++) {
+		const struct px_log_agent *l = &x->log.agents[k][e];
+
+		PX_CHECK(x->px, x, !l->there ||
+			 (l->verdict != VERDICT_FAIL_ALLOW &&
+			  l->verdict != VERDICT_FAIL_DENY),
+			 "an observer's failure counted");
+	}
+	PX_CHECK(x->px, x, strcmp(x->log.decided_by, x->px->agents[
+		 px_route_of(x)->asked[k].agent].name) != 0,
+		 "an observer decided");
+}
+
 static void check_agents(struct px_exchange *x)
 {
 	const struct px_route *r = px_route_of(x);
@@ -441,6 +462,10 @@ static void check_agents(struct px_exchange *x)
 	if (!x->log.lines)
 		return;
 	for (unsigned k = 0; k < r->n_asked; k++) {
+		if (r->asked[k].observe) {
+			check_observer(x, k);
+			continue;
+		}
 		for (unsigned e = 0; e <= EVENT_RESPONSE_CHUNK; e++)
 			check_failure(x, k, e);
 		if (!(x->px->faults & PX_NO_MEMORY) && !x->parts[k].doubled)
@@ -475,8 +500,9 @@ static bool failed_closed(const struct px_exchange *x)
 static bool refused_later(const struct px_exchange *x)
 {
 	for (unsigned k = 0; k < PX_PARTS; k++)
-		if (x->parts[k].body[PX_RESPONSE].refused ||
-		    x->parts[k].body[PX_REQUEST].refused)
+		if ((x->parts[k].body[PX_RESPONSE].refused ||
+		     x->parts[k].body[PX_REQUEST].refused) &&
+		    !px_route_of(x)->asked[k].observe)
 			return true;
 	return false;
 }
@@ -609,7 +635,7 @@ static void check_line_there(struct px_exchange *x)
 {
 	/* A head that never was whole has no target in the log. */
 	bool headless = x->from == PX_FROM_PROXY && x->status == 408;
-	bool seen = x->n_upstream || x->id[0] ||
+	bool seen = x->n_upstream || x->id[0] || x->go_id[0] ||
 		    (x->from != PX_NOBODY && x->kind != PX_MALFORMED &&
 		     !headless);
 

@@ -133,15 +133,20 @@ static void take_frame(struct px_link *l, uint8_t type, char *p, size_t n)
 {
 	struct px_agent *a = l->agent;
 
+	if (l->format.dialect == WIRE_V1) {
+		px_take_event(l, type, p, n);
+		return;
+	}
 	if (!l->shook) {
 		PX_CHECK(a->px, NULL, l->held == 0,
 			 "agent %s got a frame inside the handshake", a->name);
 		take_handshake(l, type, p, n);
 		return;
 	}
-	if (type == FRAME_PING)
+	if (type == (l->format.dialect == WIRE_GO ? FRAME_GO_PING :
+						    FRAME_PING))
 		px_answer_ping(l, p, n);
-	else if (type != FRAME_CANCEL)
+	else if (type != FRAME_CANCEL || l->format.dialect != WIRE_V2)
 		px_take_event(l, type, p, n);
 }
 
@@ -155,6 +160,7 @@ static void on_link_data(struct sim_peer *peer, const char *p, size_t n)
 		unsigned char *h = (unsigned char *)l->in.p + at;
 		size_t len = (size_t)h[0] << 24 | (size_t)h[1] << 16 |
 			     (size_t)h[2] << 8 | h[3];
+		bool v1 = l->format.dialect == WIRE_V1;
 
 		PX_CHECK(l->agent->px, NULL, len >= 1 && len <= FRAME_MAX,
 			 "agent %s got a frame of length %zu", l->agent->name,
@@ -162,7 +168,10 @@ static void on_link_data(struct sim_peer *peer, const char *p, size_t n)
 		if (l->in.n - at < 4 + len)
 			break;
 		at += 4 + len;
-		take_frame(l, h[4], (char *)h + FRAME_HEAD, len - 1);
+		if (v1)
+			take_frame(l, 0, (char *)h + 4, len);
+		else
+			take_frame(l, h[4], (char *)h + FRAME_HEAD, len - 1);
 	}
 	memmove(l->in.p, l->in.p + at, l->in.n - at);
 	l->in.n -= at;
@@ -179,6 +188,8 @@ static void on_link_accept(struct sim_peer *peer)
 	l->next = a->links;
 	a->links = l;
 	peer->ctx = l;
+	l->format.dialect = a->dialect;
+	l->shook = a->dialect == WIRE_V1;
 	if (a->temper.die && sim_chance(a->px->w, 30))
 		px_link_close(l);
 }

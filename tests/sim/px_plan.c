@@ -63,6 +63,29 @@ static void plan_temper(struct px *px, struct px_temper *t)
 	t->broken = (unsigned)ONE_OF(px, 0, 0, 50);
 }
 
+/* What the older dialects cannot do. */
+static void plan_dialect(struct px *px, struct px_agent *a)
+{
+	struct px_temper *t = &a->temper;
+
+	switch (a->dialect) {
+	case WIRE_V2:
+		return;
+	case WIRE_GO:
+		t->more = t->mutate = 0;
+		a->may_mutate = 0;
+		t->no_ids = false;
+		return;
+	case WIRE_V1:
+		t->no_ids = true;
+		t->unordered = false;
+		t->twice = 0;
+		if (a->chunk_size > 16384)
+			a->chunk_size = 16384;
+		a->depth = 1 + (unsigned)sim_below(px->w, 4);
+	}
+}
+
 static void plan_agent(struct px *px, struct px_agent *a, unsigned i)
 {
 	bool bad = px->faults & PX_BAD_AGENTS;
@@ -73,8 +96,12 @@ static void plan_agent(struct px *px, struct px_agent *a, unsigned i)
 	a->name[1] = (char)('0' + i);
 	snprintf(a->address, sizeof(a->address), "unix:/a%u.sock", i);
 	plan_temper(px, &a->temper);
-	a->speaks = chance(px, 600) ? WIRE_MSGPACK : WIRE_JSON;
-	a->offer_one = chance(px, 300);
+	a->dialect = chance(px, 750) ? WIRE_V2 :
+		     chance(px, 500) ? WIRE_GO : WIRE_V1;
+	a->says_dialect = a->dialect == WIRE_V1 || chance(px, 300);
+	a->speaks = a->dialect == WIRE_V2 && chance(px, 600) ? WIRE_MSGPACK :
+							       WIRE_JSON;
+	a->offer_one = a->dialect == WIRE_V2 && chance(px, 300);
 	a->offer = a->speaks;
 	a->raw_body = a->speaks == WIRE_MSGPACK && chance(px, 500);
 	a->shape = chance(px, 500) ? WIRE_ARRAY : WIRE_MAP;
@@ -90,6 +117,7 @@ static void plan_agent(struct px *px, struct px_agent *a, unsigned i)
 	a->concurrency = chance(px, 100) ?
 			 (unsigned)px_between(px, 1, 20) : 0;
 	a->deny_status = chance(px, 100) ? 418 : 0;
+	plan_dialect(px, a);
 	a->answers_complete = a->temper.no_ids || chance(px, 800);
 	a->complete = a->answers_complete ?
 		      chance(px, 700) ? "auto" : "always" :
@@ -124,6 +152,7 @@ static void plan_asked(struct px *px, struct px_asked *a)
 	a->response_head = a->mode[PX_RESPONSE] != PX_NONE ||
 			   chance(px, 300);
 	a->max_body = ONE_OF(px, 2000, 100000, 1 << 20, 1 << 20);
+	a->observe = chance(px, 150);
 	plan_policy(px, a);
 	if (!a->mode[PX_REQUEST] && !a->mode[PX_RESPONSE])
 		a->deny[CAUSE_TOO_LARGE] = true;
@@ -290,10 +319,14 @@ static void text_agent(struct px_buf *b, const struct px_agent *a)
 	static const char *const sides[] = { "none", "request", "response",
 					     "both" };
 
-	px_buf_print(b, "  %s:\n    socket: %s\n    encoding: %s\n"
+	static const char *const dialects[] = { "v2", "go", "v1" };
+
+	px_buf_print(b, "  %s:\n    socket: %s\n    dialect: %s\n"
+		     "    encoding: %s\n"
 		     "    msgpack_shape: %s\n    raw_body: %s\n"
 		     "    pseudo_headers: %s\n    chunk_size: %u\n"
 		     "    may_mutate: %s\n", a->name, a->address + 5,
+		     a->says_dialect ? dialects[a->dialect] : "auto",
 		     !a->offer_one ? "auto" :
 		     a->offer == WIRE_JSON ? "json" : "msgpack",
 		     a->events_as_maps ? "map" : "array",
@@ -353,7 +386,10 @@ static void text_route(struct px *px, struct px_buf *b, unsigned i)
 			     modes[a->mode[PX_REQUEST]],
 			     a->response_head ? "true" : "false",
 			     modes[a->mode[PX_RESPONSE]]);
-		text_policy(b, a);
+		if (a->observe)
+			px_buf_print(b, "        mode: observe\n");
+		else
+			text_policy(b, a);
 	}
 }
 

@@ -411,6 +411,7 @@ static void check_edits(struct px_reader *r, struct px_exchange *x)
 		snprintf(want, sizeof(want), "%u.%u.0.0", x->n, k);
 		n = px_field(r, name, &value);
 		PX_CHECK(x->px, x, n <= 1 && (n == 0 || (v->edits &&
+			 !route->asked[k].observe &&
 			 slice_eq(value, slice_str(want)))),
 			 "an edit that nobody asked for: %.*s",
 			 SLICE_FMT(value));
@@ -506,7 +507,7 @@ static void check_complete(struct px_exchange *x)
 	PX_CHECK(x->px, x, x->sent, "a request was complete at the upstream "
 		 "before it was");
 	for (unsigned k = 0; k < r->n_asked; k++)
-		if (px_has_body(x) && r->asked[k].mode[PX_REQUEST] &&
+		if (px_has_body(x) && px_has_stage(x, k, PX_REQUEST) &&
 		    px_has_word(x, k))
 			PX_CHECK(x->px, x, x->parts[k].body[0].done,
 				 "complete at the upstream without agent %u's "
