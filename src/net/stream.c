@@ -143,9 +143,11 @@ static void read_ended(struct stream *s, int error)
 	if (error)
 		set_error(s, error);
 	/* The kernel tells an error once, and the writer may have had it. A
-	 * peer that has closed is no error of the reader's. */
-	s->read_end = s->error && s->error != -EPIPE ? STREAM_RESET :
-						       STREAM_EOF;
+	 * peer that has closed is no error of the reader's; but the writer's
+	 * EPIPE, which may be the first, does not hide a reset. */
+	if (!error || error == -EPIPE)
+		error = s->error;
+	s->read_end = error && error != -EPIPE ? STREAM_RESET : STREAM_EOF;
 	s->hup = true;
 	s->readable = false;
 	s->suspect = false;
