@@ -361,9 +361,12 @@ void worker_fini(struct worker *w)
 static void on_drained_task(struct task *t)
 {
 	struct worker *w = container_of(t, struct worker, drained);
+	void (*fn)(struct worker *w) = w->on_drained;
 
-	if (w->on_drained)
-		w->on_drained(w);
+	/* Once. */
+	w->on_drained = NULL;
+	if (fn)
+		fn(w);
 }
 
 static bool is_listening(const struct worker *w)
