@@ -8,6 +8,7 @@
  *	px_server.c	upstreams	 > scripted peers
  *	px_agent.c	agents		/  and px_link.c, px_answer.c
  *	px_http.c	a strict reader of HTTP/1.1, for clients and upstreams
+ *	px_tunnel.c	clients and upstreams after a 101
  *	px_body.c	bodies: patterns, and what became of them
  *	px_check.c	what must hold at the end
  *	px.c		one run
@@ -76,6 +77,7 @@ struct px_route {
 	unsigned group;
 	struct px_asked asked[PX_PARTS];
 	unsigned n_asked;
+	bool upgrade;		/* lets websocket through */
 	uint64_t budget_us;
 };
 
@@ -233,6 +235,7 @@ struct px_exchange {
 	enum px_framing framing;
 	size_t len;		/* of the body */
 	bool expect, json, close, absolute, trailers;
+	bool upgrade;		/* it asks for websocket */
 
 	/* the client's side */
 	bool begun, sent;	/* its first, its last byte went */
@@ -264,6 +267,10 @@ struct px_exchange {
 	bool answer_begun, answer_sent;
 	uint64_t answer_us, answer_sent_us;
 	size_t answer_bytes;	/* of its body, sent */
+
+	/* after a 101, by direction */
+	size_t tunnel_sent[2], tunnel_got[2];
+	bool tunnel_shut[2], tunnel_ended[2];
 
 	/* bodies as they came out: at the upstream, at the client */
 	struct px_buf sink[2];
@@ -398,7 +405,7 @@ static inline bool px_has_word(const struct px_exchange *x, unsigned k)
 static inline bool px_may_stray(const struct px *px)
 {
 	return px->stray_us && sim_now(px->w) < px->stray_us +
-	       (px->calm ? 2 * SIM_MS : 300 * SIM_MS);
+	       (px->calm ? 2 * SIM_MS : SIM_SECOND);
 }
 
 /* Has agent k of the route a place in that body's way? */
@@ -415,7 +422,8 @@ static inline bool px_answer_has_body(const struct px_exchange *x)
 {
 	const struct px_answer *a = &x->answer;
 
-	if (strcmp(x->method, "HEAD") == 0 || a->status == 204 ||
+	if (strcmp(x->method, "HEAD") == 0 || a->status == 101 ||
+	    a->status == 204 ||
 	    a->status == 304)
 		return false;
 	return a->framing == PX_CHUNKED || a->framing == PX_UNTIL_CLOSE ||

@@ -298,7 +298,8 @@ static bool is_plausible(const struct px_exchange *x, unsigned k,
 		return true;
 	switch (l->cause) {
 	case CAUSE_TIMEOUT:
-		return l->us >= (chunk ? a->body_us : a->head_us);
+		/* Or the link was lost, to one event too many. */
+		return l->us >= (chunk ? a->body_us : a->head_us) || a->hasty;
 	case CAUSE_BUDGET:
 		/* Both flows may ask at a time. */
 		return 2 * x->log.total_us >= budget_us;
@@ -355,7 +356,8 @@ static void check_failure(struct px_exchange *x, unsigned k, unsigned event)
 	}
 	/* It was in time, by far, and nobody looked? */
 	if (l->cause == CAUSE_TIMEOUT && event == EVENT_REQUEST_HEAD &&
-	    x->px->calm && v->answered)
+	    x->px->calm && v->answered &&
+	    l->us >= x->px->agents[a->agent].head_us)
 		PX_CHECK(x->px, x, v->answered_us + 50 * SIM_MS >
 			 x->head_us + x->px->agents[a->agent].head_us,
 			 "agent %u was called late and was not", k);
@@ -574,6 +576,9 @@ static void check_reason(struct px_exchange *x)
 
 	if (px->disturbed || x->troubled || had_ended(x) || cut_by_next(x))
 		return;
+	for (unsigned k = 0; k < PX_PARTS; k++)
+		if (x->parts[k].doubled)
+			return;
 	switch (x->from) {
 	case PX_NOBODY:
 		/* On a listener that goes idle connections are closed; a
@@ -612,7 +617,7 @@ static void check_time(struct px_exchange *x)
 	const struct px_group *g = &px->groups[r->group];
 	uint64_t from = x->sent_us, limit = 2 * SIM_SECOND;
 
-	if (!px->calm || x->troubled || !x->sent || !x->over_us ||
+	if (!px->calm || x->troubled || ((px->faults & PX_SHUTDOWN) && !x->log.lines) || !x->sent || !x->over_us ||
 	    had_ended(x))
 		return;
 	if (x->n > x->client->first && x[-1].over_us > from)
@@ -675,6 +680,9 @@ void px_check_all(struct px *px)
 		check_line_there(x);
 		check_agents(x);
 		check_bodies(x);
+		if (x->status == 101 && !px->disturbed && !x->troubled &&
+		    !(px->faults & PX_BAD_SERVERS))
+			px_tunnel_check(x);
 		check_reason(x);
 		check_time(x);
 	}

@@ -82,7 +82,11 @@ static void put_head(struct px_client *c, struct px_exchange *x)
 			     i & 1 ? "Sim" : "sim", i);
 	if (hop)
 		px_buf_print(b, "X-Sim-Hop: 1\r\n");
-	if (hop || x->close)
+	if (x->upgrade)
+		px_buf_print(b, "Connection: %supgrade\r\n"
+			     "Upgrade: websocket, h2c\r\n",
+			     hop ? "x-sim-hop, " : "");
+	else if (hop || x->close)
 		px_buf_print(b, "Connection: %s%s%s\r\n",
 			     hop ? "x-sim-hop" : "", hop && x->close ? ", " :
 			     "", x->close ? "close" : "");
@@ -204,6 +208,8 @@ static void go_away(struct px_client *c, bool hard)
 	if (c->over)
 		return;
 	troubled(c, true);
+	if (c->tunnel.x)
+		c->tunnel.x->troubled = true;
 	if (hard)
 		sim_peer_reset(c->peer);
 	over(c);
@@ -310,7 +316,8 @@ static void request_sent(struct px_client *c)
 {
 	c->building = false;
 	c->sending++;
-	if (c->sending == c->n && c->shuts)
+	if (c->sending == c->n && c->shuts &&
+	    !nth(c, c->n - 1)->upgrade)
 		sim_peer_shutdown(c->peer);
 	else if (c->pipelines)
 		step_later(c, c->pause_us);
@@ -468,10 +475,12 @@ static void on_head(struct px_reader *r)
 
 	PX_CHECK(c->px, NULL, c->receiving < c->n, "a response too many");
 	PX_CHECK(c->px, x, x->begun, "a response before its request");
-	if (r->status < 200) {
+	if (r->status < 200 && r->status != 101) {
 		take_interim(c, x);
 		return;
 	}
+	PX_CHECK(c->px, x, r->status != 101 || (x->upgrade &&
+		 px_route_of(x)->upgrade), "a 101 that nobody asked for");
 	sim_trace(c->px->w, "client %u: response %u to %u",
 		  (unsigned)(c - c->px->clients), r->status, x->n);
 	for (unsigned i = 0; i < r->n_fields; i++)
@@ -501,6 +510,11 @@ static void on_body(struct px_reader *r, const char *p, size_t n)
 	px_host_check_budget(c->px);
 }
 
+static void on_tunnel_over(void *ctx)
+{
+	over(ctx);
+}
+
 static void prepare(struct px_client *c)
 {
 	if (c->receiving < c->n)
@@ -517,6 +531,12 @@ static void on_end(struct px_reader *r)
 	x->complete = true;
 	x->over_us = sim_now(c->px->w);
 	c->receiving++;
+	if (x->status == 101) {
+		c->stopped = true;
+		px_tunnel_start(&c->tunnel, x, PX_REQUEST, c->peer,
+				on_tunnel_over, c);
+		return;
+	}
 	prepare(c);
 	if (x->closes) {
 		/* What is not sent yet has no reader any more. */
@@ -543,10 +563,19 @@ static void on_data(struct sim_peer *peer, const char *p, size_t n)
 
 	if (c->over)
 		return;
+	if (c->tunnel.x) {
+		px_tunnel_data(&c->tunnel, p, n);
+		return;
+	}
 	px_reader_feed(&c->reader, p, n);
 	PX_CHECK(c->px, nth(c, min_size(c->receiving, c->n - 1)),
 		 !c->reader.error, "bad bytes came to a client: %s",
 		 c->reader.error);
+	if (c->tunnel.x) {
+		px_tunnel_data(&c->tunnel, c->reader.in.p + c->reader.used,
+			       px_reader_left(&c->reader));
+		return;
+	}
 	/* Who gave up on half a head cannot know that it asked for no body. */
 	PX_CHECK(c->px, nth(c, min_size(c->receiving, c->n - 1)), c->over ||
 		 c->reader.state != PX_READ_DONE ||
@@ -561,6 +590,10 @@ static void on_eof(struct sim_peer *peer)
 
 	if (c->over)
 		return;
+	if (c->tunnel.x) {
+		px_tunnel_eof(&c->tunnel);
+		return;
+	}
 	px_reader_eof(&c->reader);
 	over(c);
 }

@@ -3,6 +3,7 @@
 #define PX_CLIENT_H
 
 #include "px_http.h"
+#include "px_tunnel.h"
 
 /* What it does wrong, once, in one of its requests. */
 enum px_client_trouble {
@@ -38,6 +39,7 @@ struct px_client {
 	bool building, stepping, waits_for_100, got_100, stopped, over;
 	bool refused;			/* it never was a connection */
 	struct px_reader reader;
+	struct px_tunnel tunnel;
 };
 
 #endif

@@ -179,6 +179,11 @@ static void plan_route(struct px *px, struct px_route *r)
 		free_agents[k] = free_agents[--n];
 		plan_asked(px, a);
 	}
+	r->upgrade = chance(px, 700);
+	for (unsigned k = 0; k < r->n_asked; k++)
+		if (r->asked[k].mode[PX_REQUEST] ||
+		    r->asked[k].mode[PX_RESPONSE])
+			r->upgrade = false;
 }
 
 static void plan_group(struct px *px, struct px_group *g, unsigned i)
@@ -374,8 +379,8 @@ static void text_route(struct px *px, struct px_buf *b, unsigned i)
 	px_buf_print(b, "  - match: { path_prefix: /r%u/ }\n    upstream: g%u"
 		     "\n    ", i, r->group);
 	text_us(b, "budget", r->budget_us);
-	px_buf_print(b, "\n    upgrade: []\n    agents:%s\n",
-		     r->n_asked ? "" : " []");
+	px_buf_print(b, "\n    upgrade: [%s]\n    agents:%s\n",
+		     r->upgrade ? "websocket" : "", r->n_asked ? "" : " []");
 	for (unsigned k = 0; k < r->n_asked; k++) {
 		const struct px_asked *a = &r->asked[k];
 
@@ -481,6 +486,13 @@ static void plan_exchange(struct px *px, struct px_client *c,
 		x->expect = x->minor && x->len && chance(px, 150);
 	}
 	plan_kind(px, x);
+	if (last && x->kind == PX_GOOD && x->minor && chance(px, 200)) {
+		x->upgrade = true;
+		x->method = "GET";
+		x->framing = PX_NO_BODY;
+		x->len = 0;
+		x->expect = x->close = x->trailers = false;
+	}
 }
 
 static void plan_trouble(struct px *px, struct px_client *c)

@@ -20,6 +20,7 @@ struct px_conn {
 	bool read_all, answering, timer, dead;
 	bool stuck;		/* it says no more */
 	bool said_100;
+	struct px_tunnel tunnel;
 };
 
 
@@ -86,17 +87,19 @@ static size_t draw_length(struct px_conn *c)
 	return below(c, chance(c, 100) ? 1500000 : 300000);
 }
 
-static void draw_answer(struct px_conn *c, struct px_answer *a)
+static void draw_answer(struct px_conn *c, struct px_answer *a, bool upgrade)
 {
 	static const unsigned status[] = { 200, 200, 200, 200, 201, 204, 304,
 					   404, 500 };
 
 	memset(a, 0, sizeof(*a));
 	a->status = status[below(c, ARRAY_LEN(status))];
+	if (upgrade && chance(c, 700))
+		a->status = 101;
 	a->framing = (enum px_framing)(chance(c, 500) ? PX_LENGTH :
 				       chance(c, 800) ? PX_CHUNKED :
 							PX_UNTIL_CLOSE);
-	if (a->status == 204)
+	if (a->status == 204 || a->status == 101)
 		a->framing = PX_NO_BODY;
 	a->len = draw_length(c);
 	a->n_interim = chance(c, 80) ? 1 + (unsigned)below(c, 3) : 0;
@@ -105,7 +108,12 @@ static void draw_answer(struct px_conn *c, struct px_answer *a)
 	a->close = chance(c, 100);
 	a->delay_us = chance(c, 600) ? 0 : below(c, 20000);
 	a->gap_us = chance(c, 700) ? 0 : 1 + below(c, 3000);
-	draw_trouble(c, a);
+	if (a->status == 101)
+		a->early = a->close = false;
+	else
+		draw_trouble(c, a);
+	if (upgrade && a->trouble == PX_UNASKED_101)
+		a->trouble = PX_FINE;
 }
 
 static void put_framing(struct px_conn *c, struct px_buf *b,
@@ -143,7 +151,10 @@ static void put_head(struct px_conn *c, struct px_buf *b)
 		     x->n);
 	if (chance(c, 500))
 		px_buf_print(b, "Date: Thu, 01 Jan 2026 00:00:00 GMT\r\n");
-	if (chance(c, 300))
+	if (a->status == 101)
+		px_buf_print(b, "Connection: upgrade\r\n"
+			     "Upgrade: websocket\r\n");
+	else if (chance(c, 300))
 		px_buf_print(b, "X-Sim-Hop: 1\r\nConnection: x-sim-hop%s\r\n",
 			     a->close ? ", close" : "");
 	else if (a->close)
@@ -210,6 +221,28 @@ static bool will_close(const struct px_exchange *x)
 				   px_answer_has_body(x));
 }
 
+static void on_tunnel_over(void *ctx)
+{
+	conn_close(ctx, false);
+}
+
+static void on_tunnel_break(void *arg)
+{
+	struct px_conn *c = arg;
+
+	if (!c->dead)
+		conn_close(c, true);
+}
+
+static void tunnel(struct px_conn *c)
+{
+	px_tunnel_start(&c->tunnel, c->x, PX_RESPONSE, c->peer,
+			on_tunnel_over, c);
+	if ((c->server->px->faults & PX_BAD_SERVERS) && chance(c, 200))
+		sim_after(c->server->px->w, below(c, 50 * SIM_MS),
+			  on_tunnel_break, c);
+}
+
 /* It is all out: the next request may come. */
 static void answer_over(struct px_conn *c)
 {
@@ -225,6 +258,10 @@ static void answer_over(struct px_conn *c)
 			       "\r\nContent-Length: 0\r\n\r\n");
 	}
 	c->answering = false;
+	if (a->status == 101) {
+		tunnel(c);
+		return;
+	}
 	if (c->read_all) {
 		c->x = NULL;
 		px_reader_next(&c->reader);
@@ -256,7 +293,8 @@ static bool have_trouble(struct px_conn *c)
 		if (c->body_at)
 			return false;
 		sim_peer_send(c->peer, c->out.p, min_size(cut, 30));
-		c->x->up_bytes = cut > 0;
+		/* They may be lost with the rest. */
+		c->x->up_bytes = false;
 		conn_close(c, chance(c, 300));
 		return true;
 	case PX_CUT_BODY:
@@ -440,6 +478,10 @@ static void check_head(struct px_reader *r, struct px_exchange *x)
 		 strtoul(value.p, NULL, 10) == x->n, "another's field");
 	PX_CHECK(px, x, px_field(r, "x-sim-hop", &value) == 0,
 		 "a hop-by-hop field went on");
+	PX_CHECK(px, x, px_field(r, "upgrade", &value) == 0 ||
+		 (x->upgrade && px_route_of(x)->upgrade &&
+		  slice_eq(value, SLICE("websocket"))), "Upgrade: %.*s",
+		 SLICE_FMT(value));
 	for (unsigned i = 0; i < px->n_agents; i++) {
 		char name[32];
 
@@ -465,7 +507,7 @@ static void on_head(struct px_reader *r)
 	sim_trace(px->w, "upstream %s: request %u", c->server->address, x->n);
 	/* It may not have come there yet; but not for long. */
 	PX_CHECK(px, x, !c->extra_us || sim_now(px->w) < c->extra_us +
-		 (px->calm ? SIM_MS : 200 * SIM_MS),
+		 (px->calm ? SIM_MS : SIM_SECOND),
 		 "a connection with bytes that nobody asked for is used");
 	check_head(r, x);
 	px_check_forward(x);
@@ -474,7 +516,7 @@ static void on_head(struct px_reader *r)
 	x->n_upstream++;
 	x->up_complete = x->up_killed = x->up_bytes = false;
 	c->read_all = false;
-	draw_answer(c, &x->answer);
+	draw_answer(c, &x->answer, px_field(r, "upgrade", &value) > 0);
 	if (px_field(r, "expect", &value) && chance(c, 900)) {
 		sim_peer_print(c->peer, "HTTP/1.1 100 Continue\r\n\r\n");
 		x->up_bytes = true;
@@ -541,6 +583,10 @@ static void on_data(struct sim_peer *peer, const char *p, size_t n)
 	struct px_conn *c = peer->ctx;
 	struct px_exchange *x = c->x;
 
+	if (c->tunnel.x) {
+		px_tunnel_data(&c->tunnel, p, n);
+		return;
+	}
 	px_reader_feed(&c->reader, p, n);
 	PX_CHECK(c->server->px, x, !c->reader.error,
 		 "bad bytes came to an upstream: %s", c->reader.error);
@@ -558,7 +604,10 @@ static void on_eof(struct sim_peer *peer)
 {
 	struct px_conn *c = peer->ctx;
 
-	conn_close(c, false);
+	if (c->tunnel.x)
+		px_tunnel_eof(&c->tunnel);
+	else
+		conn_close(c, false);
 }
 
 static void on_error(struct sim_peer *peer, int error)
