@@ -86,8 +86,8 @@ static struct px_exchange *known(struct px_link *l,
 				 unsigned *part)
 {
 	struct px *px = l->agent->px;
-	struct px_exchange *x = px_find_id(px, e->correlation_id.p,
-						   l->format.dialect == WIRE_GO);
+	bool go = l->format.dialect == WIRE_GO;
+	struct px_exchange *x = px_find_id(px, e->correlation_id.p, go);
 
 	PX_CHECK(px, NULL, x, "agent %s got an event of no exchange",
 		 l->agent->name);

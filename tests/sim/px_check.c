@@ -617,8 +617,11 @@ static void check_time(struct px_exchange *x)
 	const struct px_group *g = &px->groups[r->group];
 	uint64_t from = x->sent_us, limit = 2 * SIM_SECOND;
 
-	if (!px->calm || x->troubled || ((px->faults & PX_SHUTDOWN) && !x->log.lines) || !x->sent || !x->over_us ||
+	if (!px->calm || x->troubled || !x->sent || !x->over_us ||
 	    had_ended(x))
+		return;
+	/* Nobody accepted it any more. */
+	if ((px->faults & PX_SHUTDOWN) && !x->log.lines)
 		return;
 	if (x->n > x->client->first && x[-1].over_us > from)
 		from = x[-1].over_us;
