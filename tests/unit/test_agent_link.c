@@ -591,6 +591,33 @@ static void test_complete_silent(void **state)
 	assert_int_equal(f.type, FRAME_COMPLETE);
 }
 
+/*
+ * It drops an event and answers the complete of the same exchange: the reply
+ * is taken for the dropped event's, and the pong proves nothing.
+ */
+static void test_complete_after_drop(void **state)
+{
+	struct world *w = *state;
+	struct frame f;
+	struct ask a;
+
+	w->config.complete = COMPLETE_AUTO;
+	start_up(w);
+	warm_up(w);
+	w->agent->complete_known = COMPLETE_UNKNOWN;
+	ask_many(w, &a, 1, 20 * MS);
+	until(w, a.answered);
+	ask_end(&a);
+	next_event(w, last_peer(w), &f);
+	assert_int_equal(f.type, FRAME_COMPLETE);
+	answer(last_peer(w), f.id);
+	while (f.type != FRAME_PING)
+		until(w, peer_any_frame(last_peer(w), &f));
+	peer_send(last_peer(w), FRAME_PONG, f.text);
+	until(w, link_of(w)->fifo.n == 0);
+	assert_int_equal(w->agent->complete_known, COMPLETE_UNKNOWN);
+}
+
 /* `always`, but it is not: found out, and not at the cost of verdicts. */
 static void test_complete_never_comes(void **state)
 {
@@ -705,6 +732,7 @@ int main(void)
 		T(test_json_on_any_link),
 		T(test_complete_answered),
 		T(test_complete_silent),
+		T(test_complete_after_drop),
 		T(test_complete_never_comes),
 		T(test_complete_behind_slow_event),
 		T(test_idle_ping),

@@ -441,6 +441,27 @@ static void test_interim_timeout(void **state)
 	assert_true(sock_clock_us() - start < 1000000);
 }
 
+/* And start no clock while the request is still on its way. */
+static void test_interim_before_end(void **state)
+{
+	struct rig *r = *state;
+	struct http_head h = request("POST");
+
+	h.framing = HTTP_BODY_CHUNKED;
+	r->settings.head_us = 20000;
+	h1_begin_request(&r->conn, (enum http_method)h.method_id);
+	put_head(r, &h);
+	rig_run(r);
+	assert_true(send(r->peer, "HTTP/1.1 100 Continue\r\n\r\n", 25,
+			 MSG_NOSIGNAL) == 25);
+	rig_wait(r, "head:100");
+	assert_false(deadline_running(&r->conn.read_deadline));
+	put_text(r, "ab");
+	put_end(r);
+	rig_wait(r, "flushed");
+	assert_true(deadline_running(&r->conn.read_deadline));
+}
+
 static void test_interim_flood(void **state)
 {
 	struct rig *r = *state;
@@ -611,6 +632,7 @@ int main(void)
 		T(test_idle_eof), T(test_idle_garbage),
 		T(test_idle_holds_no_block), T(test_response_timeout),
 		T(test_interim_timeout), T(test_interim_flood),
+		T(test_interim_before_end),
 		T(test_body_timeout),
 		T(test_next_in_end), T(test_close_inside),
 		T(test_pause_in_interim), T(test_upgrade), T(test_refused),
