@@ -111,7 +111,8 @@ static void take_response_head(struct px_link *l, struct wire_agent_event *e)
 	PX_CHECK(px, x, !v->asked, "agent %s was asked twice",
 		 l->agent->name);
 	/* The upstream has said more than it was asked for? */
-	if (!x->answer_begun && px_may_stray(px)) {
+	if ((!x->answer_begun || e->ev.head.status != x->answer.status) &&
+	    px_may_stray(px)) {
 		x->strayed = true;
 		for (unsigned i = 0; i < PX_PARTS; i++)
 			x->parts[i].doubled = true;

@@ -377,7 +377,8 @@ static void step(struct px_client *c)
 /* An answer too many; or the one that this has pushed out of its place. */
 static bool is_stray(const struct px *px, unsigned long n)
 {
-	return n == 0 ? px_may_stray(px) : n <= px->n_x && px->x[n].strayed;
+	return px_may_stray(px) ||
+	       (n > 0 && n <= px->n_x && px->x[n].strayed);
 }
 
 static void take_interim(struct px_client *c, struct px_exchange *x)
@@ -396,7 +397,8 @@ static void take_interim(struct px_client *c, struct px_exchange *x)
 	}
 	PX_CHECK(c->px, x, px_field(r, "x-sim-interim", &value) == 1,
 		 "a strange interim response");
-	if (is_stray(c->px, strtoul(value.p, NULL, 10)))
+	if (strtoul(value.p, NULL, 10) != x->n &&
+	    is_stray(c->px, strtoul(value.p, NULL, 10)))
 		x->troubled = x->strayed = true;
 	else
 		PX_CHECK(c->px, x, strtoul(value.p, NULL, 10) == x->n &&
@@ -447,7 +449,8 @@ static void find_author(struct px_client *c, struct px_exchange *x)
 
 	x->from = PX_FROM_PROXY;
 	if (px_field(r, "x-sim-answer", &value)) {
-		if (is_stray(c->px, strtoul(value.p, NULL, 10))) {
+		if (strtoul(value.p, NULL, 10) != x->n &&
+		    is_stray(c->px, strtoul(value.p, NULL, 10))) {
 			x->troubled = x->strayed = true;
 			return;
 		}

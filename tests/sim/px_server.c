@@ -590,13 +590,12 @@ static void on_data(struct sim_peer *peer, const char *p, size_t n)
 	px_reader_feed(&c->reader, p, n);
 	PX_CHECK(c->server->px, x, !c->reader.error,
 		 "bad bytes came to an upstream: %s", c->reader.error);
-	/* It was answered already, by what nobody had asked for. */
-	if (x && (x->strayed || px_may_stray(x->px)) &&
-	    px_reader_left(&c->reader))
-		conn_close(c, true);
-	else if (c->reader.state == PX_READ_DONE)
-		PX_CHECK(c->server->px, x, px_reader_left(&c->reader) == 0,
-			 "bytes after a request came to an upstream");
+	if (c->reader.state != PX_READ_DONE || !px_reader_left(&c->reader))
+		return;
+	/* It was answered already, by what nobody had asked for? */
+	PX_CHECK(c->server->px, x, x && (x->strayed || px_may_stray(x->px)),
+		 "bytes after a request came to an upstream");
+	conn_close(c, true);
 }
 
 /* Half a request and then no more: it must not have looked complete. */
