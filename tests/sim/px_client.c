@@ -377,7 +377,8 @@ static void step(struct px_client *c)
 /* An answer too many; or the one that this has pushed out of its place. */
 static bool is_stray(const struct px *px, unsigned long n)
 {
-	return px_may_stray(px) ||
+	/* Clients may read late. */
+	return px_may_stray(px) || (n == 0 && px->stray_us) ||
 	       (n > 0 && n <= px->n_x && px->x[n].strayed);
 }
 

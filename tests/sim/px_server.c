@@ -52,8 +52,10 @@ static void conn_close(struct px_conn *c, bool hard)
 	if (c->dead)
 		return;
 	/* A reset may overtake what was said. */
-	if (hard && c->x)
+	if (hard && c->x) {
 		c->x->up_bytes = false;
+		c->x->up_killed = true;
+	}
 	if (hard)
 		sim_peer_reset(c->peer);
 	else
