@@ -111,25 +111,34 @@ static void pass_on(int signal)
 	errno = saved_errno;
 }
 
-/* They are blocked in every thread, for all are children of this one, and read
- * from a descriptor. */
-static bool take_signals(struct control *c)
+static sigset_t our_signals(void)
+{
+	static const int list[] = {
+		SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGCHLD,
+	};
+	sigset_t set;
+
+	sigemptyset(&set);
+	for (size_t i = 0; i < ARRAY_LEN(list); i++)
+		sigaddset(&set, list[i]);
+	return set;
+}
+
+void control_block_signals(void)
 {
 	struct sigaction usr1 = { .sa_handler = pass_on,
 				  .sa_flags = SA_RESTART };
-	sigset_t set;
+	sigset_t set = our_signals();
 
 	sigaction(SIGUSR1, &usr1, NULL);
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGHUP);
-	sigaddset(&set, SIGUSR1);
-	sigaddset(&set, SIGUSR2);
-	sigaddset(&set, SIGCHLD);
 	signal(SIGPIPE, SIG_IGN);
-	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
-		return false;
+	sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
+static bool take_signals(struct control *c)
+{
+	sigset_t set = our_signals();
+
 	c->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
 	if (c->signal_fd < 0)
 		return false;

@@ -82,8 +82,16 @@ struct control {
 };
 
 /*
- * The whole life of the daemon after its config was read; consumes it. argv:
- * what a new binary is started with. The exit code.
+ * Before anything else that may start a thread, a library's too: threads get
+ * the mask of the one that makes them, and one in which TERM is open, be it
+ * for a moment, would end the process. What comes from now on waits until
+ * control_run() reads it.
+ */
+void control_block_signals(void);
+
+/*
+ * The whole life of the daemon after its config was read; consumes it. Signals
+ * are blocked. argv: what a new binary is started with. The exit code.
  */
 int control_run(struct config *config, const char *file, char **argv);
 

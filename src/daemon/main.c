@@ -35,6 +35,8 @@ int main(int argc, char **argv)
 		puts("agentproxyd " VERSION);
 		return EXIT_OK;
 	}
+	if (o.action == OPTIONS_RUN)
+		control_block_signals();
 	config = config_load(o.file, stderr);
 	if (!config)
 		return EXIT_USAGE;
