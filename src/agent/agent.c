@@ -15,6 +15,7 @@ static const struct agent_tuning default_tuning = {
 	.frame_us = 10 * SECOND,
 	.ping_interval_us = 10 * SECOND,
 	.ping_timeout_us = 5 * SECOND,
+	.question_us = 10 * SECOND,
 	.start_grace_us = 1 * SECOND,
 	.lost_grace_us = 100 * MS,
 	.complete_us = 1 * SECOND,
@@ -165,6 +166,7 @@ static void instance_init(struct agent_instance *inst, const char *path)
 		p += 5;
 	n = strlen(p);
 	inst->path = path;
+	inst->stretch_percent = 100;
 	pthread_mutex_init(&inst->lock, NULL);
 	if (n == 0 || n >= sizeof(un->sun_path))
 		return;

@@ -127,6 +127,8 @@ struct agent_call {
 	struct task task;		/* failure told later in the turn */
 	struct link *link;		/* while SENT */
 	uint64_t queued_us, sent_us;	/* sent_us 0: it never was */
+	/* The caller's: no time-out is stretched over it; 0: no such limit. */
+	uint64_t most_us;
 	uint32_t slot;			/* in the link's FIFO */
 	uint32_t timeout_ms;
 	uint8_t state;			/* enum call_state */
@@ -144,7 +146,9 @@ void agent_session_init(struct agent_session *s, struct agent *a,
  * Puts one event before the agent. event and what it points at stay valid
  * until on_reply or agent_withdraw (it may wait in a queue before it is
  * encoded). timeout_us counts from now, time in the queue included; when it is
- * over the failure is timeout_cause (CAUSE_TIMEOUT or CAUSE_BUDGET). A failure
+ * over the failure is timeout_cause (CAUSE_TIMEOUT or CAUSE_BUDGET). An agent
+ * that says that it is degraded may have asked for more time (protocol page
+ * 7.3): a CAUSE_TIMEOUT is stretched, up to call->most_us. A failure
  * that is known at once (no link, queue full) is told by a task of this turn.
  */
 void agent_ask(struct agent_call *call, struct agent_session *s,

@@ -463,10 +463,11 @@ static void ask_pinned(struct agent_local *l, struct agent_call *call)
 
 /* The agent, or all of its instances, may not be asked now: says why. */
 static const char *ask_refused(struct agent_local *l, struct agent_call *call,
-			       uint64_t timeout_us)
+			       unsigned gate, uint64_t timeout_us)
 {
-	unsigned gate = agent_gate(l->agent);
-
+	if (gate & GATE_INSTANCE)
+		timeout_us = health_stretch(l, call->session->link,
+					    timeout_us);
 	if ((gate & GATE_BREAKER) && !breaker_admits(l, call, timeout_us))
 		return "the breaker is open";
 	if ((gate & GATE_INSTANCE) && !call->session->link)
@@ -474,11 +475,31 @@ static const char *ask_refused(struct agent_local *l, struct agent_call *call,
 	return NULL;
 }
 
+/* A degraded instance may have more time, up to what the exchange has left. */
+static uint64_t ask_stretched(struct agent_local *l, struct agent_call *call,
+			      uint64_t timeout_us)
+{
+	uint64_t us = health_stretch(l, call->session->link, timeout_us);
+
+	if (call->timeout_cause != CAUSE_TIMEOUT)
+		return timeout_us;
+	if (call->most_us && us > call->most_us) {
+		us = call->most_us;
+		call->timeout_cause = CAUSE_BUDGET;
+	}
+	call->timeout_ms = saturated_ms(us);
+	if (call->state == CALL_SENT)
+		fifo_at(&call->link->fifo, call->slot)->timeout_ms =
+			call->timeout_ms;
+	return us;
+}
+
 void agent_ask(struct agent_call *call, struct agent_session *s,
 	       const struct event *event, uint64_t timeout_us,
 	       enum cause timeout_cause, agent_reply_fn *on_reply)
 {
 	struct agent_local *l = agent_local(s->agent, s->loop);
+	unsigned gate = agent_gate(s->agent);
 	const char *refused;
 
 	ASSERT(call->state == CALL_IDLE);
@@ -497,8 +518,8 @@ void agent_ask(struct agent_call *call, struct agent_session *s,
 	else if (UNLIKELY(s->lost))
 		call_fail(call, CAUSE_CLOSED,
 			  "the link that had the request was lost");
-	else if (UNLIKELY(agent_gate(s->agent)) &&
-		 (refused = ask_refused(l, call, timeout_us)) != NULL)
+	else if (UNLIKELY(gate) &&
+		 (refused = ask_refused(l, call, gate, timeout_us)) != NULL)
 		call_fail(call, CAUSE_UNAVAILABLE, refused);
 	else if (s->link)
 		ask_pinned(l, call);
@@ -507,9 +528,11 @@ void agent_ask(struct agent_call *call, struct agent_session *s,
 	else
 		call_fail(call, CAUSE_UNAVAILABLE,
 			  "the agent was not given the request");
-	if (call->state != CALL_FAILED)
-		deadline_start(s->loop, &call->deadline, timeout_us,
-			       on_call_deadline);
+	if (call->state == CALL_FAILED)
+		return;
+	if (UNLIKELY(gate & GATE_INSTANCE))
+		timeout_us = ask_stretched(l, call, timeout_us);
+	deadline_start(s->loop, &call->deadline, timeout_us, on_call_deadline);
 }
 
 /* ---- request complete -------------------------------------------------- */

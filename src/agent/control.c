@@ -1,6 +1,6 @@
 /*
- * What v2 agents say unasked (protocol page 7): read leniently, harmless
- * whatever it is, and bounded.
+ * What v2 agents say unasked and go-v2 agents when asked (protocol page 7):
+ * read leniently, harmless whatever it is, and bounded.
  */
 #include "agent/internal.h"
 #include "base/mem.h"
@@ -80,10 +80,13 @@ static void take_health(struct link *link, const struct wire_health *h)
 	if (h->valid_until_ms)
 		valid_us = min_u64(h->valid_until_ms - wall_ms, 86400000) *
 			   1000;
+	else if (link->format.dialect == WIRE_GO)
+		valid_us = 3 * link->local->agent->tuning.question_us;
 	snprintf(text, sizeof(text), "%.*s",
 		 (int)min_size(h->text.n, sizeof(text) - 1),
 		 h->text.n ? h->text.p : "");
-	instance_set_report(link, h->state, valid_us, text);
+	instance_set_report(link, h->state, h->timeout_percent, valid_us,
+			    text);
 }
 
 /* ---- config update requests -------------------------------------------- */
@@ -106,7 +109,7 @@ static void take_update(struct link *link, const struct wire_update *u)
 	log_info("agent_asks", "agent=%s socket=%s type=%s text=\"%s\"",
 		 a->config.name, link->instance->shared->path, type, text);
 	if (u->kind == UPDATE_CONFIG_ERROR)
-		instance_set_report(link, AGENT_DEGRADED, 0, text);
+		instance_set_report(link, AGENT_DEGRADED, 100, 0, text);
 	else if (u->kind == UPDATE_RELOAD && a->config.config_json &&
 		 !link_push_config(link))
 		link->n_dropped++;
@@ -178,12 +181,15 @@ static bool take_metrics(struct link *link, struct slice payload)
 	struct take_metrics t = {
 		a, (unsigned)(link->instance->shared - a->instances),
 	};
+	char *buf = (char *)(uintptr_t)payload.p;
 	bool good;
 
 	pthread_mutex_lock(&a->report_lock);
-	good = wire_decode_metrics((char *)(uintptr_t)payload.p, payload.n,
-				   &link->format, &link->scratch, take_metric,
-				   &t);
+	good = link->format.dialect == WIRE_GO ?
+	       wire_decode_go_metrics(buf, payload.n, &link->scratch,
+				      take_metric, &t) :
+	       wire_decode_metrics(buf, payload.n, &link->format,
+				   &link->scratch, take_metric, &t);
 	pthread_mutex_unlock(&a->report_lock);
 	return good;
 }
@@ -276,12 +282,14 @@ void link_on_control(struct link *link, uint8_t type, struct slice payload)
 
 	switch (type) {
 	case FRAME_HEALTH:
+	case FRAME_GO_HEALTH:
 		good = wire_decode_health(buf, payload.n, &link->format,
 					  &link->scratch, &u.health);
 		if (good)
 			take_health(link, &u.health);
 		break;
 	case FRAME_METRICS:
+	case FRAME_GO_METRICS:
 		good = take_metrics(link, payload);
 		break;
 	case FRAME_CONFIG_UPDATE:

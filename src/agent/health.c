@@ -56,7 +56,8 @@ void log_text(char *to, size_t size, struct slice from)
 }
 
 void instance_set_report(struct link *link, enum agent_state state,
-			 uint64_t valid_us, const char *text)
+			 unsigned stretch_percent, uint64_t valid_us,
+			 const char *text)
 {
 	struct agent_instance *inst = link->instance->shared;
 	struct agent_local *l = link->local;
@@ -68,6 +69,8 @@ void instance_set_report(struct link *link, enum agent_state state,
 	log_text(inst->report_text, sizeof(inst->report_text),
 		 slice_str(text));
 	pthread_mutex_unlock(&inst->lock);
+	__atomic_store_n(&inst->stretch_percent, (uint16_t)stretch_percent,
+			 __ATOMIC_RELAXED);
 	__atomic_store_n(&inst->report_until_us,
 			 valid_us ? l->loop->now_us + valid_us : 0,
 			 __ATOMIC_RELAXED);
@@ -96,9 +99,35 @@ void instance_answered_ping(struct link *link)
 {
 	const struct agent_instance *inst = link->instance->shared;
 
+	/* go-v2 agents are asked instead. */
 	if (UNLIKELY(__atomic_load_n(&inst->report, __ATOMIC_RELAXED) ==
-		     AGENT_UNHEALTHY))
-		instance_set_report(link, AGENT_HEALTHY, 0, "");
+		     AGENT_UNHEALTHY) && link->format.dialect != WIRE_GO)
+		instance_set_report(link, AGENT_HEALTHY, 100, 0, "");
+}
+
+static unsigned instance_stretch(const struct agent_instance *inst,
+				 uint64_t now_us)
+{
+	if (instance_report(inst, now_us) != AGENT_DEGRADED)
+		return 100;
+	return __atomic_load_n(&inst->stretch_percent, __ATOMIC_RELAXED);
+}
+
+uint64_t health_stretch(const struct agent_local *l, const struct link *link,
+			uint64_t timeout_us)
+{
+	uint64_t now_us = l->loop->now_us;
+	unsigned percent = 100;
+
+	if (link)
+		percent = instance_stretch(link->instance->shared, now_us);
+	for (unsigned i = 0; !link && i < l->agent->config.n_sockets; i++) {
+		unsigned p = instance_stretch(&l->agent->instances[i], now_us);
+
+		if (p > percent)
+			percent = p;
+	}
+	return timeout_us * percent / 100;
 }
 
 const char *health_refuses(struct agent_local *l)

@@ -3,7 +3,8 @@
  * agent and a worker's part of it), link.c (the life of one link), reply.c
  * (frames that come in), ask.c (sessions, calls, queues), fifo.c (entries that
  * wait for replies), pick.c (which link), fair.c (the queue), breaker.c,
- * health.c, print.c (/agents).
+ * health.c, control.c (what agents say of themselves), questions.c (what go-v2
+ * agents have to be asked), print.c (/agents).
  *
  * Who tells whom: failures of calls are always told by the call's own task,
  * decisions from inside the link's on_read. So a link may die anywhere, also
@@ -142,6 +143,8 @@ struct link {
 	bool got_bytes;			/* of this connection */
 	uint32_t ping_sequence;
 	uint32_t ping_idle;		/* the idle ping under way, or 0 */
+	unsigned questions;		/* go-v2: answers due, questions.c */
+	uint32_t questions_tail;	/* fifo.tail when they were asked */
 	int told_error;			/* what last_error already says */
 	uint64_t last_reply_us, last_used_us, polled_us;
 	struct deadline timer;		/* by state: retry, connect, handshake,
@@ -169,6 +172,8 @@ struct agent_tuning {
 	uint64_t pause_max_us;
 	uint64_t reload_min_us;		/* between pushes that it asks for */
 	uint64_t ping_interval_us, ping_timeout_us;
+	uint64_t question_us;		/* between those to a go-v2 agent; 0:
+					 * it is asked nothing */
 	uint64_t start_grace_us;	/* calls wait for the first link */
 	uint64_t lost_grace_us;		/* and after the last one was lost */
 	uint64_t complete_us;		/* time-out of request complete */
@@ -201,7 +206,10 @@ struct agent_instance {
 	bool warned_raw;
 	uint8_t report;			/* enum agent_state, by itself */
 	bool refused;			/* the config that was pushed */
+	bool no_answers;		/* to a go-v2 agent's questions */
+	uint16_t stretch_percent;	/* of time-outs, while it is degraded */
 	uint64_t report_until_us;	/* 0: until the next one */
+	uint64_t asked_us;		/* when questions last went out */
 	/* Under lock. */
 	pthread_mutex_t lock;
 	char report_text[96];
@@ -266,6 +274,7 @@ struct agent_local {
 	struct fair queue;		/* request heads without a link */
 	struct link **up;		/* links that are UP */
 	unsigned n_up, max_up, next_up, next_instance;
+	bool passed_over;		/* a degraded instance, last turn */
 	unsigned n_queued;		/* also those that wait on their link */
 	unsigned n_sessions;		/* heads given, not ended, not lost */
 	unsigned max_sessions;		/* 0: no limit */
@@ -437,9 +446,11 @@ enum health_state {
 void health_local_start(struct agent_local *l);
 void health_local_close(struct agent_local *l);
 void health_ping_lost(struct agent_local *l);
-/* What an instance says of itself. valid_us 0: until it says something else. */
+/* What an instance says of itself. valid_us 0: until it says something else.
+ * stretch_percent: of time-outs, if it is degraded. */
 void instance_set_report(struct link *link, enum agent_state state,
-			 uint64_t valid_us, const char *text);
+			 unsigned stretch_percent, uint64_t valid_us,
+			 const char *text);
 /* Did it take its config? text: why not. */
 void instance_set_refused(struct link *link, bool refused, const char *text);
 /* A pong came: no longer unhealthy by its own word. */
@@ -447,6 +458,10 @@ void instance_answered_ping(struct link *link);
 /* What it is to those who want to ask it: its own word, while that is valid. */
 enum agent_state instance_report(const struct agent_instance *inst,
 				 uint64_t now_us);
+/* A time-out as the instance of link wants it; link NULL: the instance that
+ * wants most. Only worth asking with GATE_INSTANCE. */
+uint64_t health_stretch(const struct agent_local *l, const struct link *link,
+			uint64_t timeout_us);
 /* Why no instance may be asked, or NULL. Only worth asking with
  * GATE_INSTANCE. */
 const char *health_refuses(struct agent_local *l);
@@ -514,10 +529,22 @@ void link_config_unanswered(struct link *link);
 
 /* ---- control.c --------------------------------------------------------- */
 
-/* 0x30 to 0x33 of v2. Garbage is counted and harmless. */
+/* 0x30 to 0x33 of v2, 0xE1 and 0xE3 of go-v2. Garbage is counted and
+ * harmless. */
 void link_on_control(struct link *link, uint8_t type, struct slice payload);
 /* Drops what a pause keeps. */
 void link_control_reset(struct link *link);
+
+/* ---- questions.c ------------------------------------------------------- */
+
+/* Asks a go-v2 agent how it is and for its metrics, if it is time. */
+void link_ask_questions(struct link *link);
+/* One of the answers came. */
+void link_question_answered(struct link *link);
+/* A reply without an id came: is it all that the agent says to a question? */
+bool link_question_unknown(struct link *link);
+/* A reply to an event: the questions before it will not be answered. */
+void link_question_skipped(struct link *link);
 
 static inline void link_set_id(const struct link *link, struct entry *e,
 			       const struct event_meta *meta, uint32_t bytes)

@@ -123,7 +123,9 @@ static void instance_dropped(struct link *link, enum cause cause,
 	if (__atomic_sub_fetch(&inst->links_up, 1, __ATOMIC_RELAXED) != 0)
 		return;
 	/* What comes next is another process. */
-	instance_set_report(link, AGENT_HEALTHY, 0, "");
+	instance_set_report(link, AGENT_HEALTHY, 100, 0, "");
+	__atomic_store_n(&inst->asked_us, 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&inst->no_answers, false, __ATOMIC_RELAXED);
 	if (quiet)
 		__atomic_store_n(&inst->state, INSTANCE_NEW,
 				 __ATOMIC_RELAXED);
@@ -509,6 +511,7 @@ void link_ready(struct link *link)
 	link->depth = dialect == WIRE_V2 ? 1 : a->config.depth;
 	link->unordered = link->no_ids = false;
 	link->ping_sequence = link->ping_idle = 0;
+	link->questions = 0;
 	link->last_reply_us = link->last_used_us = link->local->loop->now_us;
 	if (!a->config.config_json) {
 		link_up(link);
@@ -535,6 +538,7 @@ void link_up(struct link *link)
 	deadline_start(link->local->loop, &link->timer,
 		       link_agent(link)->tuning.ping_interval_us,
 		       on_ping_interval);
+	link_ask_questions(link);
 }
 
 /* ---- v1: one send for each frame (protocol page 13.3) ------------------ */
@@ -662,6 +666,7 @@ static void on_ping_interval(struct deadline *d)
 	deadline_start(l->loop, d, t->ping_interval_us, on_ping_interval);
 	if (link->format.dialect == WIRE_V1)
 		return;
+	link_ask_questions(link);
 	if (link->fifo.n || link->ping_idle ||
 	    l->loop->now_us - link->last_reply_us < t->ping_interval_us)
 		return;

@@ -32,8 +32,10 @@ static struct link *pick_least(struct agent_local *l)
 	return best;
 }
 
-/* What an instance says of itself: 0 well, 1 draining, 2 leave it alone. */
-static unsigned instance_rank(const struct link *link, unsigned *load)
+/* What an instance says of itself: 0 well, 1 draining, 2 leave it alone. One
+ * that is degraded weighs twice, and loses every other of its turns. */
+static unsigned instance_rank(const struct link *link, unsigned *load,
+			      bool *degraded)
 {
 	const struct agent_local *l = link->local;
 	const struct agent_instance *inst = link->instance->shared;
@@ -46,6 +48,7 @@ static unsigned instance_rank(const struct link *link, unsigned *load)
 		return 0;
 	case AGENT_DEGRADED:
 		*load = *load * 2 + 1;
+		*degraded = true;
 		return 0;
 	case AGENT_DRAINING:
 		return 1;
@@ -76,28 +79,35 @@ static struct link *pick_weighed(struct agent_local *l)
 {
 	bool by_load = l->agent->config.balance == AGENT_BALANCE_LEAST;
 	unsigned n = l->agent->config.n_sockets, first = first_instance(l);
+	bool pass = !l->passed_over, passed = false;
 	uint64_t best_key = UINT64_MAX;
 	struct link *best = NULL;
 
 	for (unsigned k = 0; k < l->n_up; k++) {
 		struct link *link = l->up[(l->next_up + k) % l->n_up];
 		unsigned i = (unsigned)(link->instance - l->instances);
+		unsigned turn = by_load ? 0 : (i + n - first) % n;
 		unsigned load = link->fifo.n, rank;
+		bool degraded = false;
 		uint64_t key;
 
 		if (!link_has_room(link) || link->paused)
 			continue;
-		rank = instance_rank(link, &load);
+		rank = instance_rank(link, &load, &degraded);
 		if (rank > 1)
 			continue;
+		if (degraded && turn == 0 && !by_load) {
+			turn = pass ? n : 0;
+			passed = pass;
+		}
 		key = (uint64_t)rank << 63 | (uint64_t)link->stalled << 62 |
-		      (uint64_t)(by_load ? 0 : (i + n - first) % n) << 32 |
-		      load;
+		      (uint64_t)turn << 32 | load;
 		if (key >= best_key)
 			continue;
 		best_key = key;
 		best = link;
 	}
+	l->passed_over = passed;
 	if (best)
 		l->next_instance = (unsigned)(best->instance - l->instances +
 					      1) % n;

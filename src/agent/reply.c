@@ -54,9 +54,10 @@ static void reply_deliver(struct link *link, const struct entry *e,
 static struct entry *match_dialect(struct link *link, const struct decision *d,
 				   struct entry *head, const char **why)
 {
-	struct entry *e = head;
 	bool wants_decision = head->type != EVENT_COMPLETE &&
 			      head->type != EVENT_CONFIGURE;
+	bool has_id = d->id_kind == DECISION_ID_PRESENT;
+	struct entry *e = head;
 
 	if (link->format.dialect == WIRE_V1) {
 		if (!d->ack || !wants_decision)
@@ -64,13 +65,19 @@ static struct entry *match_dialect(struct link *link, const struct decision *d,
 		*why = "an acknowledgement where a decision was due";
 		return NULL;
 	}
-	if (d->id_kind == DECISION_ID_PRESENT && head->go_id != d->go_id) {
+	if (UNLIKELY(link->questions)) {
+		if (!has_id && link_question_unknown(link))
+			return NULL;
+		if (has_id)
+			link_question_skipped(link);
+	}
+	if (has_id && head->go_id != d->go_id) {
 		e = fifo_find_go(&link->fifo, d->go_id);
 		if (e)
 			link->unordered = true;
 		else
 			*why = "a reply with an unknown id";
-	} else if (d->id_kind != DECISION_ID_PRESENT && link->unordered) {
+	} else if (!has_id && link->unordered) {
 		*why = "a reply without an id on a link out of order";
 		e = NULL;
 	}
@@ -79,7 +86,7 @@ static struct entry *match_dialect(struct link *link, const struct decision *d,
 
 /*
  * Which entry a reply belongs to (protocol page 8.2). NULL: counting is lost,
- * *why says how.
+ * *why says how; without a why it is no event's, and harmless.
  */
 static struct entry *reply_match(struct link *link, const struct decision *d,
 				 const char **why)
@@ -88,7 +95,9 @@ static struct entry *reply_match(struct link *link, const struct decision *d,
 	struct entry *e = fifo_head(f);
 
 	if (!e) {
-		*why = "a reply that nobody asked for";
+		if (!link->questions || d->id_kind == DECISION_ID_PRESENT ||
+		    !link_question_unknown(link))
+			*why = "a reply that nobody asked for";
 		return NULL;
 	}
 	if (UNLIKELY(link->format.dialect != WIRE_V2))
@@ -203,6 +212,11 @@ static bool link_on_reply(struct link *link, struct slice payload)
 
 	fault = reply_read(link, payload, &room, &d);
 	found = reply_match(link, d, &why);
+	if (UNLIKELY(!found && !why)) {
+		if (link->scratch.chunks)
+			arena_reset(&link->scratch);
+		return true;
+	}
 	if (UNLIKELY(!found)) {
 		reply_unlearn(link->local->agent);
 		link_lost(link, CAUSE_PROTOCOL, RETRY_BACKOFF, why);
@@ -265,7 +279,8 @@ static bool link_on_frame(struct link *link, uint8_t type,
 		return true;
 	case FRAME_GO_HEALTH | 0x100:
 	case FRAME_GO_METRICS | 0x100:
-		link->n_dropped++;
+		link_question_answered(link);
+		link_on_control(link, type, payload);
 		return true;
 	}
 	link_lost(link, CAUSE_PROTOCOL, RETRY_BACKOFF,

@@ -20,7 +20,7 @@ static uint64_t left_of(uint64_t budget_us, uint64_t spent_us)
 }
 
 uint64_t ask_timeout(struct party *p, enum event_type type,
-		     enum cause *cause)
+		     struct agent_call *call, enum cause *cause)
 {
 	const struct config_agent_timeouts *t = &p->config->timeouts;
 	struct exchange *ex = p->ex;
@@ -34,6 +34,7 @@ uint64_t ask_timeout(struct party *p, enum event_type type,
 		spent_us += ex->worker->loop->now_us - ex->asks_since_us;
 	left_us = min_u64(left_of(ex->route->config->budget_us, spent_us),
 			  left_of(t->budget_us, p->spent_us));
+	call->most_us = left_us ? left_us : 1;
 	*cause = CAUSE_TIMEOUT;
 	if (left_us < timeout_us) {
 		*cause = CAUSE_BUDGET;
@@ -607,7 +608,8 @@ void ask_head(struct flow *f)
 			observe_head(f, p);
 			continue;
 		}
-		timeout_us = ask_timeout(p, f->kind->head_event, &cause);
+		timeout_us = ask_timeout(p, f->kind->head_event,
+					 &p->head_call, &cause);
 		f->heads_pending++;
 		ask_begin(ex);
 		agent_ask(&p->head_call, &p->session, &f->head_event,

@@ -452,7 +452,7 @@ void observe_fini(struct exchange *ex);
 
 /* Before each ask: how long it may take and what it is called when over. */
 uint64_t ask_timeout(struct party *p, enum event_type type,
-		     enum cause *cause);
+		     struct agent_call *call, enum cause *cause);
 void ask_begin(struct exchange *ex);
 void ask_end(struct exchange *ex, struct party *p, enum event_type type,
 	     const struct agent_reply *reply);

@@ -343,7 +343,7 @@ static void ask_chunk(struct flow *f, unsigned i)
 	f->asking = true;
 	f->last_chunk_us = f->ex->worker->loop->now_us;
 	deadline_stop(&f->chunk_deadline);
-	timeout_us = ask_timeout(p, f->kind->chunk_event, &cause);
+	timeout_us = ask_timeout(p, f->kind->chunk_event, &f->call, &cause);
 	ask_begin(f->ex);
 	agent_ask(&f->call, &p->session, &f->chunk_event, timeout_us, cause,
 		  on_chunk_reply);

@@ -56,6 +56,8 @@ bool wire_decode_pong(struct slice payload, uint64_t *sequence) MUST_CHECK;
 bool wire_encode_go_cancel(struct outq *q, uint64_t request_id,
 	enum wire_cancel why) MUST_CHECK;
 bool wire_encode_go_ping(struct outq *q, uint64_t number) MUST_CHECK;
+/* Asks how the agent is, and for its metrics: two frames, or none. */
+bool wire_encode_go_questions(struct outq *q) MUST_CHECK;
 bool wire_decode_go_pong(struct slice payload, uint64_t *number) MUST_CHECK;
 
 /* ---- replies ------------------------------------------------------------ */

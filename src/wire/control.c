@@ -73,6 +73,19 @@ bool wire_encode_go_ping(struct outq *q, uint64_t number)
 	return queue(q, start, put_byte(o, '}'), FRAME_GO_PING);
 }
 
+bool wire_encode_go_questions(struct outq *q)
+{
+	char *start = outq_reserve(q, 2 * (FRAME_HEAD + 2));
+
+	if (!start)
+		return false;
+	frame_write_head(start, FRAME_GO_ASK_HEALTH, 2);
+	frame_write_head(PUT_LIT(start + FRAME_HEAD, "{}"),
+			 FRAME_GO_ASK_METRICS, 2);
+	(void)PUT_LIT(start + 2 * FRAME_HEAD + 2, "{}");
+	return outq_commit(q, 2 * (FRAME_HEAD + 2));
+}
+
 /* The first of these names. */
 static bool decode_number(struct slice payload, const struct slice *names,
 			  unsigned n_names, uint64_t *number)

@@ -20,6 +20,21 @@ static bool report_good(struct values *v)
 	return reader_at_end(&v->r) && !v->fault;
 }
 
+/* Skips what is no number: false. */
+static bool number_or_none(struct values *v, double *out)
+{
+	enum token token = reader_next(&v->r);
+
+	*out = 0;
+	if (token == TOKEN_FLOAT)
+		*out = v->r.real;
+	else if (token == TOKEN_INT)
+		*out = (v->r.negative ? -1 : 1) * (double)v->r.num;
+	else
+		reader_finish(&v->r, token, NULL);
+	return token == TOKEN_FLOAT || token == TOKEN_INT;
+}
+
 /* Skips what is no string. */
 static struct slice text_or_none(struct values *v)
 {
@@ -41,6 +56,7 @@ static struct slice text_or_none(struct values *v)
 struct tagged {
 	struct slice word, text;
 	uint64_t number;	/* a bare number; 0: none */
+	double multiplier;	/* of time-outs, third in an array; 0: none */
 };
 
 static void tagged_map(struct values *v, const char *key, const char *text_key,
@@ -56,6 +72,8 @@ static void tagged_map(struct values *v, const char *key, const char *text_key,
 			t->word = text_or_none(v);
 		else if (slice_eq(k, slice_str(text_key)))
 			t->text = text_or_none(v);
+		else if (slice_eq(k, SLICE("timeout_multiplier")))
+			(void)number_or_none(v, &t->multiplier);
 		else
 			reader_skip(&v->r);
 	}
@@ -72,6 +90,8 @@ static void tagged_array(struct values *v, struct tagged *t)
 			t->word = text_or_none(v);
 		else if (i == 1)
 			t->text = text_or_none(v);
+		else if (i == 2)
+			(void)number_or_none(v, &t->multiplier);
 		else
 			reader_skip(&v->r);
 	}
@@ -119,6 +139,16 @@ static bool state_of(const struct tagged *t, enum agent_state *state)
 	return false;
 }
 
+/* Steps, for the loop has one list for each duration that there is. */
+static unsigned stretch_of(const struct tagged *t)
+{
+	if (!(t->multiplier > 1))	/* also if it is no number */
+		return 100;
+	if (t->multiplier >= 4)
+		return 400;
+	return ((unsigned)(t->multiplier * 100) + 24) / 25 * 25;
+}
+
 bool wire_decode_health(char *buf, size_t len, const struct wire_format *f,
 			struct arena *scratch, struct wire_health *out)
 {
@@ -127,7 +157,7 @@ bool wire_decode_health(char *buf, size_t len, const struct wire_format *f,
 		{ "load", 4 }, { "resources", 9 }, { "valid_until_ms", 14 },
 		{ "timestamp_ms", 12 },
 	};
-	struct tagged t = { SLICE_NONE, SLICE_NONE, 0 };
+	struct tagged t = { .number = 0 };
 	struct reader_members m;
 	struct values v;
 	int i;
@@ -149,7 +179,11 @@ bool wire_decode_health(char *buf, size_t len, const struct wire_format *f,
 	}
 	if (!out->text.n)
 		out->text = t.text;
-	return report_good(&v) && state_of(&t, &out->state);
+	if (!report_good(&v) || !state_of(&t, &out->state))
+		return false;
+	out->timeout_percent = out->state == AGENT_DEGRADED ? stretch_of(&t) :
+							      100;
+	return true;
 }
 
 /* ---- flow control ------------------------------------------------------ */
@@ -161,7 +195,7 @@ bool wire_decode_flow(char *buf, size_t len, const struct wire_format *f,
 		{ "correlation_id", 14 }, { "action", 6 },
 		{ "timestamp_ms", 12 },
 	};
-	struct tagged t = { SLICE_NONE, SLICE_NONE, 0 };
+	struct tagged t = { .number = 0 };
 	struct reader_members m;
 	struct values v;
 	int i;
@@ -191,7 +225,7 @@ bool wire_decode_update(char *buf, size_t len, const struct wire_format *f,
 		{ "update_type", 11 }, { "request_id", 10 },
 		{ "timestamp_ms", 12 },
 	};
-	struct tagged t = { SLICE_NONE, SLICE_NONE, 0 };
+	struct tagged t = { .number = 0 };
 	struct reader_members m;
 	struct values v;
 	int i;
@@ -288,15 +322,11 @@ static void read_labels(struct metrics_walk *w)
 
 static double read_number(struct metrics_walk *w)
 {
-	enum token token = reader_next(&w->v.r);
+	double x;
 
-	if (token == TOKEN_FLOAT)
-		return w->v.r.real;
-	if (token == TOKEN_INT)
-		return (w->v.r.negative ? -1 : 1) * (double)w->v.r.num;
-	w->usable = false;
-	reader_finish(&w->v.r, token, NULL);
-	return 0;
+	if (!number_or_none(&w->v, &x))
+		w->usable = false;
+	return x;
 }
 
 static void read_le(struct metrics_walk *w, char le[24])
@@ -483,6 +513,60 @@ bool wire_decode_metrics(char *buf, size_t len, const struct wire_format *f,
 			read_metrics(&w, (enum wire_metric_kind)(i - 3));
 		else
 			reader_skip(&w.v.r);
+	}
+	return report_good(&w.v);
+}
+
+/* ---- go-v2 ------------------------------------------------------------- */
+
+static void read_go_metric(struct metrics_walk *w, struct slice name,
+			   enum wire_metric_kind kind)
+{
+	memset(&w->m, 0, sizeof(w->m));
+	w->m.kind = kind;
+	w->m.name = name;
+	w->usable = true;
+	w->sum = read_number(w);
+	if (!w->v.r.bad && !w->v.fault)
+		emit_all(w);
+}
+
+static void read_go_custom(struct metrics_walk *w)
+{
+	struct reader_iter it;
+	struct slice key;
+
+	if (!values_list(&w->v, true, true, &it))
+		return;
+	while (reader_more(&w->v.r, &it) && reader_key(&w->v.r, &key))
+		read_go_metric(w, key, METRIC_GAUGE);
+}
+
+bool wire_decode_go_metrics(char *buf, size_t len, struct arena *scratch,
+			    void (*fn)(void *arg, const struct wire_metric *m),
+			    void *arg)
+{
+	static const struct slice names[] = {
+		{ "custom", 6 }, { "requests_total", 14 },
+		{ "requests_allowed", 16 }, { "requests_blocked", 16 },
+		{ "requests_errored", 16 }, { "requests_active", 15 },
+		{ "average_latency_ms", 18 }, { "p50_latency_ms", 14 },
+		{ "p95_latency_ms", 14 }, { "p99_latency_ms", 14 },
+		{ "uptime_seconds", 14 },
+	};
+	struct metrics_walk w = { .fn = fn, .arg = arg };
+	struct reader_members m;
+	int i;
+
+	values_init(&w.v, buf, len, true, scratch);
+	if (!values_struct(&w.v, false, &m, names, ARRAY_LEN(names)))
+		return false;
+	while ((i = reader_member(&w.v.r, &m)) >= 0) {
+		if (i == 0)
+			read_go_custom(&w);
+		else
+			read_go_metric(&w, names[i], i < 5 ? METRIC_COUNTER :
+							     METRIC_GAUGE);
 	}
 	return report_good(&w.v);
 }

@@ -13,8 +13,12 @@ struct wire_health {
 	enum agent_state state;
 	struct slice text;	/* message or reason, may be empty */
 	uint64_t valid_until_ms;	/* Unix time; 0: not said */
+	/* What it wants time-outs to be stretched by: 100 to 400, in steps of
+	 * 25. */
+	unsigned timeout_percent;
 };
 
+/* Also go-v2's answer to a question of health. */
 bool wire_decode_health(char *buf, size_t len, const struct wire_format *f,
 			struct arena *scratch, struct wire_health *out)
 	MUST_CHECK;
@@ -56,5 +60,11 @@ bool wire_decode_metrics(char *buf, size_t len, const struct wire_format *f,
 			 struct arena *scratch,
 			 void (*fn)(void *arg, const struct wire_metric *m),
 			 void *arg) MUST_CHECK;
+
+/* go-v2's answer to a question of metrics: a few numbers under fixed names, and
+ * those of its own under `custom`, which are told as gauges. */
+bool wire_decode_go_metrics(char *buf, size_t len, struct arena *scratch,
+			    void (*fn)(void *arg, const struct wire_metric *m),
+			    void *arg) MUST_CHECK;
 
 #endif

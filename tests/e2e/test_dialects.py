@@ -258,3 +258,14 @@ def test_check_agent_bad(env):
                        timeout=60)
     eq(p.returncode, 1, p.stdout)
     check("fail  request_head" in p.stdout, p.stdout)
+
+
+def test_go_questions(env):
+    """go-v2 agents say nothing unasked: they are asked, and what they answer
+    stands in the metrics."""
+    a, o, d = setup(env, "go")
+    wait_for(lambda: 'agentproxyd_reported_requests_total{agent="waf"}' in
+             d.admin("/metrics").text, "the agent's metrics")
+    kinds = [f["type"] for f in a.frames()]
+    eq((kinds.count("0xe0"), kinds.count("0xe2")), (1, 1))
+    eq(agents_page(d)["state"], "healthy")

@@ -509,6 +509,25 @@ static void on_ping(struct link *l, struct slice payload)
 	free(pong);
 }
 
+/* go-v2: how it is, and its metrics. */
+static void on_question(struct link *l, uint8_t type)
+{
+	char b[256];
+	int n;
+
+	if (type == FRAME_GO_ASK_HEALTH)
+		n = snprintf(b + FRAME_HEAD, sizeof(b) - FRAME_HEAD,
+			     "{\"state\":\"healthy\"}");
+	else
+		n = snprintf(b + FRAME_HEAD, sizeof(b) - FRAME_HEAD,
+			     "{\"requests_total\":%lu,\"requests_active\":0,"
+			     "\"custom\":{\"frames\":%lu}}",
+			     (unsigned long)l->agent->totals.replies,
+			     (unsigned long)l->agent->totals.frames);
+	frame_write_head(b, type + 1, (size_t)n);
+	send_bytes(l, b, FRAME_HEAD + (size_t)n, 0, false);
+}
+
 static bool is_event(const struct link *l, uint8_t type)
 {
 	switch (l->format.dialect) {
@@ -544,6 +563,9 @@ static void on_frame(struct link *l, uint8_t type, char *p, size_t n)
 	else if (type == (l->format.dialect == WIRE_GO ? FRAME_GO_PING :
 			  FRAME_PING))
 		on_ping(l, slice_of(p, n));
+	else if (l->format.dialect == WIRE_GO &&
+		 (type == FRAME_GO_ASK_HEALTH || type == FRAME_GO_ASK_METRICS))
+		on_question(l, type);
 	else if (l->format.dialect == WIRE_GO)
 		on_unreadable(l, &f);	/* as the Go SDK does */
 	else if (type != FRAME_CANCEL)

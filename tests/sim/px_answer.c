@@ -543,6 +543,35 @@ void px_answer_ping(struct px_link *l, const char *p, size_t n)
 	job_start(j, 0);
 }
 
+/* A go-v2 agent knows the question, or answers it as an event that it cannot
+ * read, or not at all. */
+void px_answer_question(struct px_link *l, uint8_t type)
+{
+	static const char allow[] = "{\"request_id\":0,\"decision\":\"allow\"}",
+		degraded[] = "{\"state\":\"degraded\",\"timestamp\":\"\"}",
+		metrics[] = "{\"requests_total\":7,\"custom\":{\"x\":1.5}}";
+	struct px_agent *a = l->agent;
+	const char *text = type == FRAME_GO_ASK_HEALTH ? degraded : metrics;
+	unsigned how = (unsigned)sim_below(a->px->w, 10);
+	struct job *j;
+
+	if (how == 9)
+		return;
+	j = calloc(1, sizeof(*j));
+	ASSERT(j);
+	j->link = l;
+	j->kind = JOB_PONG;
+	/* Only what is serial can be told from the answer to an event. */
+	if (how > 6 && !a->temper.unordered && !a->temper.silent) {
+		text = allow;
+		type = FRAME_REPLY - 1;
+	}
+	j->ping_n = strlen(text) + FRAME_HEAD;
+	frame_write_head(j->ping, type + 1, strlen(text));
+	memcpy(j->ping + FRAME_HEAD, text, strlen(text));
+	job_start(j, 0);
+}
+
 void px_answer_handshake(struct px_link *l, bool msgpack)
 {
 	struct job *j = calloc(1, sizeof(*j));

@@ -146,6 +146,9 @@ static void take_frame(struct px_link *l, uint8_t type, char *p, size_t n)
 	if (type == (l->format.dialect == WIRE_GO ? FRAME_GO_PING :
 						    FRAME_PING))
 		px_answer_ping(l, p, n);
+	else if (l->format.dialect == WIRE_GO &&
+		 (type == FRAME_GO_ASK_HEALTH || type == FRAME_GO_ASK_METRICS))
+		px_answer_question(l, type);
 	else if (type != FRAME_CANCEL || l->format.dialect != WIRE_V2)
 		px_take_event(l, type, p, n);
 }

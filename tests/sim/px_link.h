@@ -33,6 +33,7 @@ void px_take_event(struct px_link *l, uint8_t type, char *p, size_t n);
 void px_answer(struct px_link *l, struct px_exchange *x, unsigned part,
 	       const struct wire_agent_event *e);
 void px_answer_ping(struct px_link *l, const char *p, size_t n);
+void px_answer_question(struct px_link *l, uint8_t type);
 void px_answer_handshake(struct px_link *l, bool msgpack);
 
 #endif

@@ -76,6 +76,81 @@ static void test_unhealthy_until(void **state)
 	warm_up(w);
 }
 
+/* It may have asked for more time; not for more than the exchange has left. */
+static void test_degraded_has_more_time(void **state)
+{
+	struct world *w = *state;
+	uint64_t since;
+	struct ask a;
+
+	start_up(w);
+	warm_up(w);
+	peer_send(last_peer(w), FRAME_HEALTH,
+		  "{\"state\":{\"status\":\"degraded\","
+		  "\"timeout_multiplier\":2.6}}");
+	expect_state(w, AGENT_DEGRADED);
+	for (int limited = 0; limited < 2; limited++) {
+		ask_init(w, &a);
+		a.call.most_us = limited ? 60 * MS : 0;
+		since = w->loop->now_us;
+		ask_head(&a, 40 * MS);
+		until(w, a.answered);
+		assert_int_equal(a.reply.cause, limited ? CAUSE_BUDGET :
+							  CAUSE_TIMEOUT);
+		assert_in_range(w->loop->now_us - since,
+				limited ? 60 * MS : 110 * MS, 1000 * MS);
+		assert_int_equal(a.call.timeout_ms, limited ? 60 : 110);
+		ask_end(&a);
+	}
+	/* That of the budget is nobody's to stretch. */
+	ask_init(w, &a);
+	a.ev = (struct event){
+		.type = EVENT_REQUEST_HEAD, .meta = &a.meta,
+		.head = { .method = SLICE("GET"), .uri = SLICE("/") },
+	};
+	agent_ask(&a.call, &a.session, &a.ev, 40 * MS, CAUSE_BUDGET, on_reply);
+	until(w, a.answered);
+	assert_int_equal(a.call.timeout_ms, 40);
+	ask_end(&a);
+}
+
+/* One that is degraded gets about half of what another gets. */
+static void test_degraded_weighs_less(void **state)
+{
+	struct world *w = *state;
+	struct fake *other;
+	int got[2] = { 0, 0 };
+	struct frame f;
+	struct ask a;
+
+	w->config.balance = AGENT_BALANCE_ROUND_ROBIN;
+	other = add_instance(w);
+	start_up(w);
+	peer_send(w->fake.peers[0], FRAME_HEALTH, "{\"state\":2}");
+	expect_state(w, AGENT_DEGRADED);
+	for (int i = 0; i < 12; i++) {
+		struct peer *p = w->fake.peers[0];
+		int k = 0;
+
+		ask_init(w, &a);
+		ask_head(&a, 2000 * MS);
+		assert_int_equal(a.call.state, CALL_SENT);
+		if (a.call.link->instance != &w->agent->local[0]->instances[0])
+			k = 1;
+		got[k]++;
+		p = k ? other->peers[0] : p;
+		next_event(w, p, &f);
+		answer(p, f.id);
+		until(w, a.answered);
+		ask_end(&a);
+		next_event(w, p, &f);
+		answer(p, f.id);
+		turn_for(w, 2 * MS);
+	}
+	assert_int_equal(got[0], 4);
+	assert_int_equal(got[1], 8);
+}
+
 /* No new exchanges while others of the group live. */
 static void test_draining(void **state)
 {
@@ -304,6 +379,8 @@ int main(void)
 		T(test_unhealthy),
 		T(test_unhealthy_running),
 		T(test_unhealthy_until),
+		T(test_degraded_has_more_time),
+		T(test_degraded_weighs_less),
 		T(test_draining),
 		T(test_pause),
 		T(test_pause_exchange),

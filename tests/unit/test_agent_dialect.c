@@ -6,6 +6,9 @@
 static const char go_hello[] = "{\"accepted\":true,\"protocol_version\":2,"
 	"\"agent_name\":\"g\",\"capabilities\":{}}";
 
+/* Between questions; 0: none. */
+static uint64_t go_question_us;
+
 static void start_go(struct world *w, enum config_dialect dialect)
 {
 	w->fake.shake = false;
@@ -13,6 +16,9 @@ static void start_go(struct world *w, enum config_dialect dialect)
 	w->config.go_release = true;
 	w->config.raw_body = false;
 	start(w);
+	w->agent->tuning.question_us = go_question_us;
+	if (go_question_us)
+		w->agent->tuning.ping_interval_us = 10 * MS;
 	fake_listen(&w->fake);
 	agent_local_start(w->agent, w->loop);
 	until(w, w->fake.n_peers == 1 && w->fake.peers[0]->n);
@@ -44,9 +50,15 @@ static uint64_t go_next(struct world *w, uint8_t type)
 	json_t *j;
 	uint64_t id;
 
-	until(w, (peer_read(p), p->n) &&
-	      frame_read(p->buf, p->n, FRAME_MAX, &got, &payload, &used) ==
-	      FRAME_OK);
+	for (;;) {
+		until(w, (peer_read(p), p->n) &&
+		      frame_read(p->buf, p->n, FRAME_MAX, &got, &payload,
+				 &used) == FRAME_OK);
+		if (got == type || got != FRAME_GO_PING)
+			break;
+		memmove(p->buf, p->buf + used, p->n - used);
+		p->n -= used;
+	}
 	assert_int_equal(got, type);
 	j = json_loadb(payload.p, payload.n, 0, NULL);
 	assert_non_null(j);
@@ -202,6 +214,160 @@ static void test_go_not_wanted(void **state)
 	start_go(w, DIALECT_V2);
 	until(w, w->fake.peers[0]->eof);
 	assert_int_equal(agent_links_up(w->agent, 0), 0);
+}
+
+/* ---- what go-v2 agents are asked --------------------------------------- */
+
+static void go_up_asking(struct world *w)
+{
+	go_question_us = 30 * MS;
+	go_up(w);
+	go_question_us = 0;
+}
+
+static void go_tell(struct world *w, uint8_t type, const char *text)
+{
+	char b[512];
+
+	peer_send_raw(last_peer(w), b, frame_build(b, type, text));
+}
+
+static void expect_state(struct world *w, enum agent_state state)
+{
+	char reason[HEALTH_TEXT];
+
+	until(w, agent_state(w->agent, w->loop->now_us, reason) == state);
+}
+
+static void test_go_asked(void **state)
+{
+	struct agent *agents[1];
+	struct world *w = *state;
+	char *text = NULL;
+	size_t size = 0;
+	struct ask a;
+	uint64_t id;
+	FILE *out;
+
+	go_up_asking(w);
+	agents[0] = w->agent;
+	go_next(w, FRAME_GO_ASK_HEALTH);
+	go_next(w, FRAME_GO_ASK_METRICS);
+	go_tell(w, FRAME_GO_HEALTH, "{\"state\":\"unhealthy\",\"message\":"
+		"\"disk\",\"timestamp\":\"2026-01-02T03:04:05Z\","
+		"\"checks\":{\"a\":1}}");
+	go_tell(w, FRAME_GO_METRICS, "{\"requests_total\":7,"
+		"\"requests_active\":1,\"average_latency_ms\":0.5,"
+		"\"custom\":{\"x_size\":2,\"bad name\":1,\"s\":\"t\"},"
+		"\"timestamp\":\"now\"}");
+	expect_state(w, AGENT_UNHEALTHY);
+	until(w, w->agent->n_reports == 4);
+	out = open_memstream(&text, &size);
+	agent_print_reports(agents, 1, out);
+	fclose(out);
+	assert_string_equal(text,
+		"# TYPE agentproxyd_reported_requests_total counter\n"
+		"agentproxyd_reported_requests_total{agent=\"waf\"} 7\n"
+		"# TYPE agentproxyd_reported_requests_active gauge\n"
+		"agentproxyd_reported_requests_active{agent=\"waf\"} 1\n"
+		"# TYPE agentproxyd_reported_average_latency_ms gauge\n"
+		"agentproxyd_reported_average_latency_ms{agent=\"waf\"} 0.5\n"
+		"# TYPE agentproxyd_reported_x_size gauge\n"
+		"agentproxyd_reported_x_size{agent=\"waf\"} 2\n");
+	free(text);
+	/* Asked again; in between an event goes its way. */
+	go_next(w, FRAME_GO_ASK_HEALTH);
+	go_next(w, FRAME_GO_ASK_METRICS);
+	go_tell(w, FRAME_GO_HEALTH, "{\"state\":\"healthy\"}");
+	expect_state(w, AGENT_HEALTHY);
+	go_ask(w, &a);
+	id = go_next(w, FRAME_REQUEST_HEAD);
+	go_tell(w, FRAME_GO_METRICS, "{}");
+	go_answer(w, id, "\"allow\"");
+	until(w, a.answered);
+	assert_int_equal(a.reply.cause, CAUSE_NONE);
+	ask_end(&a);
+}
+
+/* What it says counts until it was not heard again for a while. */
+static void test_go_answer_expires(void **state)
+{
+	struct world *w = *state;
+
+	go_up_asking(w);
+	go_next(w, FRAME_GO_ASK_HEALTH);
+	go_tell(w, FRAME_GO_HEALTH, "{\"state\":\"unhealthy\"}");
+	expect_state(w, AGENT_UNHEALTHY);
+	expect_state(w, AGENT_HEALTHY);
+	assert_int_equal(w->agent->tuning.question_us, 30 * MS);
+}
+
+/* An agent that does not know the question: its allow answers no event, and it
+ * is asked no more. */
+static void test_go_question_unknown(void **state)
+{
+	struct world *w = *state;
+	struct ask a;
+	uint64_t id;
+
+	go_up_asking(w);
+	go_next(w, FRAME_GO_ASK_HEALTH);
+	go_next(w, FRAME_GO_ASK_METRICS);
+	/* One with nothing else due, one before an event's answer. */
+	go_answer(w, 0, "\"allow\"");
+	until(w, link_of(w)->questions == 1);
+	go_ask(w, &a);
+	id = go_next(w, FRAME_REQUEST_HEAD);
+	go_answer(w, 0, "\"allow\"");
+	go_answer(w, id, "{\"block\":{\"status\":403}}");
+	until(w, a.answered);
+	assert_int_equal(a.reply.cause, CAUSE_NONE);
+	assert_int_equal(a.kind, DECISION_BLOCK);
+	ask_end(&a);
+	go_next(w, FRAME_GO_CANCEL);
+	turn_for(w, 80 * MS);
+	assert_int_equal(link_of(w)->questions, 0);
+	assert_true(w->loop->now_us - w->agent->instances[0].asked_us >=
+		    80 * MS);
+	/* What it cannot read now is an event. */
+	go_ask(w, &a);
+	go_next(w, FRAME_REQUEST_HEAD);
+	go_answer(w, 0, "\"allow\"");
+	until(w, a.answered);
+	assert_int_equal(a.reply.cause, CAUSE_UNREADABLE);
+	ask_end(&a);
+}
+
+/* An event from before the questions: an answer without an id is its own. */
+static void test_go_question_behind_event(void **state)
+{
+	struct world *w = *state;
+	struct ask a, b;
+	uint64_t id;
+
+	go_up_asking(w);
+	go_next(w, FRAME_GO_ASK_HEALTH);
+	go_next(w, FRAME_GO_ASK_METRICS);
+	go_tell(w, FRAME_GO_HEALTH, "{\"state\":\"healthy\"}");
+	go_tell(w, FRAME_GO_METRICS, "{}");
+	until(w, link_of(w)->questions == 0);
+	go_ask(w, &a);
+	go_next(w, FRAME_REQUEST_HEAD);
+	until(w, link_of(w)->questions == 2);
+	go_answer(w, 0, "\"allow\"");
+	until(w, a.answered);
+	assert_int_equal(a.reply.cause, CAUSE_UNREADABLE);
+	assert_int_equal(link_of(w)->questions, 2);
+	/* It passes over both: an event that came later is answered. */
+	go_next(w, FRAME_GO_ASK_HEALTH);
+	go_next(w, FRAME_GO_ASK_METRICS);
+	go_ask(w, &b);
+	id = go_next(w, FRAME_REQUEST_HEAD);
+	go_answer(w, id, "\"allow\"");
+	until(w, b.answered);
+	assert_int_equal(link_of(w)->questions, 0);
+	ask_end(&a);
+	ask_end(&b);
 }
 
 /* ---- v1 ---------------------------------------------------------------- */
@@ -559,6 +725,10 @@ int main(void)
 		T(test_go_ping),
 		T(test_go_refused),
 		T(test_go_not_wanted),
+		T(test_go_asked),
+		T(test_go_answer_expires),
+		T(test_go_question_unknown),
+		T(test_go_question_behind_event),
 		T(test_v1_exchange),
 		T(test_v1_waits_for_link),
 		T(test_v1_ack_for_decision),

@@ -33,6 +33,8 @@ static void health(const char *name, enum agent_state state)
 	fixture_init(&x);
 	assert_true(wire_decode_health(buf, n, f, &x.arena, &h));
 	assert_int_equal(h.state, state);
+	if (state == AGENT_DEGRADED)
+		assert_int_equal(h.timeout_percent, 200);
 	fixture_fini(&x);
 	free(buf);
 }
@@ -73,6 +75,17 @@ static void test_health_forms(void **state)
 	assert_true(slice_eq(h.text, SLICE("r")));
 	assert_true(health_text(&x, "{\"state\":4}", &h));
 	assert_int_equal(h.state, AGENT_UNHEALTHY);
+	/* More time: at least as much as now, at most four times. */
+	assert_true(health_text(&x, "{\"state\":{\"status\":\"degraded\","
+				"\"timeout_multiplier\":1.3}}", &h));
+	assert_int_equal(h.timeout_percent, 150);
+	assert_true(health_text(&x, "{\"state\":[\"degraded\",[],1e9]}", &h));
+	assert_int_equal(h.timeout_percent, 400);
+	assert_true(health_text(&x, "{\"state\":[\"degraded\",[],-1]}", &h));
+	assert_int_equal(h.timeout_percent, 100);
+	assert_true(health_text(&x, "{\"state\":{\"status\":\"healthy\","
+				"\"timeout_multiplier\":2}}", &h));
+	assert_int_equal(h.timeout_percent, 100);
 	/* Others are ignored. */
 	assert_false(health_text(&x, "{\"state\":9}", &h));
 	assert_false(health_text(&x, "{\"state\":\"fine\"}", &h));
