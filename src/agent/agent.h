@@ -59,6 +59,9 @@ struct agent *agent_get(struct agent *a);
 /* The last one frees through call_rcu. Every worker that started it must have
  * closed it. */
 void agent_put(struct agent *a);
+/* Which events routes ask of it, 1 << enum event_type each: for a warning if the
+ * agent does not list them. */
+void agent_want_events(struct agent *a, unsigned mask);
 /* Would this block make the same agent? Then links and counters are kept. */
 bool agent_same(const struct agent *a, const struct config_agent *c);
 const char *agent_name(const struct agent *a);
@@ -158,6 +161,11 @@ void agent_ask(struct agent_call *call, struct agent_session *s,
  * a tombstone, a cancel frame is sent, agent_abandoned_total counts it.
  * Harmless on a call that is not under way. */
 void agent_withdraw(struct agent_call *call, enum wire_cancel why);
+/* The largest chunk, and the largest body that is held for it: less than what
+ * is configured if the agent said so in the handshake. */
+uint32_t agent_session_chunk_size(const struct agent_session *s);
+uint64_t agent_session_max_body(const struct agent_session *s,
+				uint64_t max_body);
 /*
  * The exchange is over. Sends request-complete if the request head was given
  * and the link is alive; it is encoded at once. No call of s may be under way.

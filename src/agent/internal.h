@@ -4,7 +4,8 @@
  * (frames that come in), ask.c (sessions, calls, queues), fifo.c (entries that
  * wait for replies), pick.c (which link), fair.c (the queue), breaker.c,
  * health.c, control.c (what agents say of themselves), questions.c (what go-v2
- * agents have to be asked), print.c (/agents).
+ * agents have to be asked), limits.c (what the handshake says), print.c
+ * (/agents).
  *
  * Who tells whom: failures of calls are always told by the call's own task,
  * decisions from inside the link's on_read. So a link may die anywhere, also
@@ -125,6 +126,9 @@ struct link {
 	uint32_t v1_bytes;
 	uint32_t max_frame;
 	unsigned depth;			/* events outstanding at most, now */
+	unsigned full_depth;		/* and once it is opened; 0: spare */
+	uint32_t chunk_size;		/* the config's, or less */
+	uint64_t max_body;		/* that the agent takes */
 	unsigned up_index;		/* in local->up */
 	unsigned n_late;
 	unsigned n_dropped;		/* control frames that nobody wants */
@@ -135,6 +139,7 @@ struct link {
 	uint8_t backoff;		/* failed handshakes in a row, capped */
 	bool extra;			/* opened on demand */
 	bool was_up;
+	bool opened;			/* its replies have ids, if any have */
 	bool unordered;			/* a reply came out of order */
 	bool no_ids;			/* a reply had no id key */
 	bool stalled;			/* the head is a tombstone */
@@ -207,6 +212,9 @@ struct agent_instance {
 	uint8_t report;			/* enum agent_state, by itself */
 	bool refused;			/* the config that was pushed */
 	bool no_answers;		/* to a go-v2 agent's questions */
+	bool bounded;			/* by its limits, as told in the log */
+	uint8_t listed;			/* events, by bit; 0: not said */
+	uint8_t warned_events;		/* wanted and not listed */
 	uint16_t stretch_percent;	/* of time-outs, while it is degraded */
 	uint64_t report_until_us;	/* 0: until the next one */
 	uint64_t asked_us;		/* when questions last went out */
@@ -221,6 +229,7 @@ struct agent_instance {
 /* A worker's view of an instance; counters are read by the admin port. */
 struct instance_local {
 	struct agent_instance *shared;
+	unsigned share;		/* of events at a time; 0: no limit */
 	struct counter links_up, links, in_flight;
 };
 
@@ -327,6 +336,7 @@ struct agent {
 	uint8_t complete_known;		/* enum complete_known */
 	uint8_t gate;			/* enum agent_gate */
 	uint8_t state_told;		/* enum agent_state, in the log */
+	uint8_t wanted;			/* events that routes ask, by bit */
 	struct agent_breaker breaker;
 	uint64_t update_us;		/* when one last asked for something */
 	/* What agents report of themselves, under report_lock (control.c). */
@@ -516,6 +526,14 @@ void link_v1_flush(struct link *link);
 /* The entry's id, by dialect; v1: its bytes. */
 static inline void link_set_id(const struct link *link, struct entry *e,
 			       const struct event_meta *meta, uint32_t bytes);
+
+/* ---- limits.c ---------------------------------------------------------- */
+
+/* Of a handshake; h NULL: there was none. Before the link goes up. */
+void link_take_limits(struct link *link, const struct wire_handshake *h);
+/* A link of inst went up or down. */
+void instance_share_depth(struct agent_local *l,
+			  const struct instance_local *inst);
 
 /* ---- configure.c ------------------------------------------------------- */
 

@@ -151,6 +151,7 @@ static void link_went_up(struct link *link)
 		counter_inc(&l->metrics->reconnects);
 	link->was_up = true;
 	link->told_error = 0;
+	instance_share_depth(l, link->instance);
 	instance_gained(link);
 }
 
@@ -167,6 +168,7 @@ static void link_went_down(struct link *link)
 	if (link->stalled)
 		counter_dec(&l->metrics->links_stalled);
 	link->stalled = false;
+	instance_share_depth(l, link->instance);
 }
 
 static void link_set_state(struct link *link, enum link_state next)
@@ -425,6 +427,7 @@ static void on_connect(struct stream *s, int error)
 			.pseudo_headers =
 				link_agent(link)->config.pseudo_headers,
 		};
+		link_take_limits(link, NULL);
 		link_ready(link);
 		/* There is no frame behind which it would be done. */
 		if (link->state == LINK_UP)
@@ -489,6 +492,7 @@ bool link_accept(struct link *link, uint8_t type, struct slice payload)
 		return false;
 	}
 	link_set_format(link, &h);
+	link_take_limits(link, &h);
 	link_ready(link);
 	return link->state >= LINK_CONFIGURE;
 }
@@ -508,7 +512,9 @@ void link_ready(struct link *link)
 
 	link->max_frame = a->max_frame;
 	/* v2: until a reply has shown an id. */
-	link->depth = dialect == WIRE_V2 ? 1 : a->config.depth;
+	link->opened = dialect != WIRE_V2;
+	link->depth = 1;
+	link->full_depth = 0;
 	link->unordered = link->no_ids = false;
 	link->ping_sequence = link->ping_idle = 0;
 	link->questions = 0;

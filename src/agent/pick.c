@@ -135,6 +135,7 @@ static bool instance_may_grow(const struct agent_local *l,
 	uint64_t n = counter_read(&inst->links);
 
 	return n < l->agent->config.max_connections &&
+	       (!inst->share || n < inst->share) &&
 	       n == counter_read(&inst->links_up);
 }
 
@@ -149,7 +150,8 @@ void local_open_extra(struct agent_local *l)
 	if (l->n_up == 0 || local_is_full(l) || c->dialect == DIALECT_V1)
 		return;
 	for (unsigned i = 0; i < l->n_up; i++)
-		if (l->up[i]->depth < c->depth && !l->up[i]->no_ids)
+		if (l->up[i]->depth < l->up[i]->full_depth &&
+		    !l->up[i]->no_ids)
 			return;
 	for (unsigned i = 0; i < c->n_sockets; i++) {
 		struct instance_local *inst = &l->instances[i];

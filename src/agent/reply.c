@@ -129,10 +129,12 @@ static void reply_learn(struct link *link, const struct entry *e,
 	link->last_reply_us = l->loop->now_us;
 	if (link->format.dialect != WIRE_V2)
 		;	/* its depth is open from the start */
-	else if (d->id_kind == DECISION_ID_PRESENT && !link->no_ids)
-		link->depth = l->agent->config.depth;
-	else if (d->id_kind == DECISION_ID_MISSING && fault == DECISION_OK) {
+	else if (d->id_kind == DECISION_ID_PRESENT && !link->no_ids) {
+		link->depth = link->full_depth;
+		link->opened = true;
+	} else if (d->id_kind == DECISION_ID_MISSING && fault == DECISION_OK) {
 		link->no_ids = true;
+		link->opened = false;
 		link->depth = 1;
 	}
 	if (e->type == EVENT_COMPLETE &&

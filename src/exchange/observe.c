@@ -176,7 +176,8 @@ static void look(struct sight *s)
 {
 	struct party *p = s->observer->party;
 	struct event_chunk *c = &s->event.chunk;
-	size_t n = min_size(s->in.bytes, p->agent_config->chunk_size);
+	size_t n = min_size(s->in.bytes,
+			    agent_session_chunk_size(&p->session));
 
 	if (s->asking || s->shed || s->observer->head_asking ||
 	    !p->session.head_given || (n == 0 && !s->in_end))

@@ -64,6 +64,19 @@ static void route_facts(struct snapshot_route *r)
 	}
 }
 
+static unsigned events_of(const struct config_route_agent *a)
+{
+	unsigned mask = 1u << EVENT_REQUEST_HEAD;
+
+	if (a->request_body != BODY_NONE)
+		mask |= 1u << EVENT_REQUEST_CHUNK;
+	if (a->response_head)
+		mask |= 1u << EVENT_RESPONSE_HEAD;
+	if (a->response_body != BODY_NONE)
+		mask |= 1u << EVENT_RESPONSE_CHUNK;
+	return mask;
+}
+
 static void put_ops(struct snapshot_ops *to, enum header_op_kind kind,
 		    const struct config_headers *from)
 {
@@ -125,6 +138,27 @@ static bool make_routes(struct snapshot *s)
 	return true;
 }
 
+/* For a warning, if an agent does not list what it is asked. */
+static bool tell_agents(struct snapshot *s)
+{
+	const struct config *c = s->config;
+	unsigned *masks = mem_zalloc((c->n_agents + 1) * sizeof(*masks));
+
+	if (!masks)
+		return false;
+	for (unsigned i = 0; i < c->n_routes; i++) {
+		const struct config_route *r = &c->routes[i];
+
+		for (unsigned k = 0; k < r->n_agents; k++)
+			masks[r->agents[k].agent->index] |=
+				events_of(&r->agents[k]);
+	}
+	for (unsigned i = 0; i < c->n_agents; i++)
+		agent_want_events(s->agents[i], masks[i]);
+	mem_free(masks);
+	return true;
+}
+
 static bool make_listeners(struct snapshot *s)
 {
 	const struct config *c = s->config;
@@ -175,7 +209,7 @@ struct snapshot *snapshot_new(struct config *config, uint64_t generation,
 	s->workers_left = n_workers;
 	s->loaded_wall_us = sock_wall_us();
 	if (!take_upstreams(s, previous) || !take_agents(s, previous) ||
-	    !make_routes(s) || !make_listeners(s)) {
+	    !make_routes(s) || !make_listeners(s) || !tell_agents(s)) {
 		snapshot_free(s);
 		return NULL;
 	}

@@ -112,7 +112,7 @@ bool stages_full(const struct flow *f)
 		 * elsewhere. */
 		if (!st->out && st->mode == BODY_BUFFER)
 			return false;
-		return n >= st->party->agent_config->chunk_size;
+		return n >= agent_session_chunk_size(&st->party->session);
 	}
 	return false;
 }
@@ -255,7 +255,8 @@ static bool check_size(struct flow *f, struct stage *st)
 	 * stages behind the first may get less or more than it. */
 	if (st == &f->stages[0] && f->total_known && f->total_size > n)
 		n = f->total_size;
-	if (n <= st->party->config->max_body)
+	if (n <= agent_session_max_body(&st->party->session,
+					st->party->config->max_body))
 		return true;
 	return fail_stage(f, st, CAUSE_TOO_LARGE);
 }
@@ -279,7 +280,8 @@ static bool ready(struct flow *f, unsigned i)
 		return true;
 	if (st->mode == BODY_BUFFER || outq_empty(&st->in))
 		return false;
-	if (i > 0 || st->in.bytes >= st->party->agent_config->chunk_size)
+	if (i > 0 ||
+	    st->in.bytes >= agent_session_chunk_size(&st->party->session))
 		return true;
 	age = loop->now_us - f->last_chunk_us;
 	if (age >= FLOW_CHUNK_US)
@@ -323,7 +325,7 @@ static void ask_chunk(struct flow *f, unsigned i)
 	enum cause cause;
 
 	if (st->mode != BODY_BUFFER)
-		n = min_size(n, p->agent_config->chunk_size);
+		n = min_size(n, agent_session_chunk_size(&p->session));
 	if (!outq_take(&f->asked, &st->in, n) ||
 	    !chunk_pieces(&f->asked, &f->ex->arena, &f->pieces,
 			  &f->pieces_cap, c)) {

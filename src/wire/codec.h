@@ -101,8 +101,10 @@ struct wire_handshake {
 	bool go;		/* answered with `accepted`, go-v2 */
 	enum wire_encoding encoding;
 	char name[65], version[33];	/* of the agent, cut, made printable */
-	uint64_t preferred_chunk_size;	/* 0: not stated */
-	uint32_t max_concurrency;	/* 0: not stated */
+	/* 0: not stated. */
+	uint64_t preferred_chunk_size, max_body_size;
+	uint32_t max_concurrency;	/* events at a time */
+	unsigned events;		/* listed, 1 << enum event_type each */
 	char error[128];	/* why not, for the log */
 };
 

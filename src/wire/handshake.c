@@ -97,6 +97,36 @@ static bool get_encoding(const json_t *root, enum wire_offer offer,
 	return true;
 }
 
+/* The crate reads 0 for configure and writes 8. */
+static unsigned get_events(const json_t *caps)
+{
+	static const struct {
+		const char *key;
+		enum event_type type;
+	} go[] = {
+		{ "handles_request_headers", EVENT_REQUEST_HEAD },
+		{ "handles_request_body", EVENT_REQUEST_CHUNK },
+		{ "handles_response_headers", EVENT_RESPONSE_HEAD },
+		{ "handles_response_body", EVENT_RESPONSE_CHUNK },
+	};
+	const json_t *item;
+	unsigned mask = 0;
+	size_t i;
+
+	json_array_foreach(json_object_get(caps, "supported_events"), i, item) {
+		json_int_t n = json_integer_value(item);
+
+		if (json_is_integer(item) && n >= 1 && n <= 5)
+			mask |= 1u << (EVENT_REQUEST_HEAD + n - 1);
+		else if (json_is_integer(item) && (n == 0 || n == 8))
+			mask |= 1u << EVENT_CONFIGURE;
+	}
+	for (i = 0; i < ARRAY_LEN(go); i++)
+		if (json_is_true(json_object_get(caps, go[i].key)))
+			mask |= 1u << go[i].type;
+	return mask;
+}
+
 static void get_capabilities(const json_t *root, struct wire_handshake *h)
 {
 	const json_t *caps = json_object_get(root, "capabilities"), *limits;
@@ -110,6 +140,8 @@ static void get_capabilities(const json_t *root, struct wire_handshake *h)
 	copy_printable(h->version, sizeof(h->version),
 		       json_string_value(json_object_get(caps, "version")));
 	limits = json_object_get(caps, "limits");
+	h->events = get_events(caps);
+	h->max_body_size = get_limit(limits, "max_body_size");
 	h->preferred_chunk_size = get_limit(limits, "preferred_chunk_size");
 	n = get_limit(limits, "max_concurrency");
 	if (!n)

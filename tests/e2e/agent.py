@@ -250,7 +250,7 @@ class Link:
             "encoding": self.encoding,
             "capabilities": {"agent_id": "test", "name": "test",
                              "version": "1", "supported_events": [1],
-                             "features": {}, "limits": {}}}, True)
+                             "features": {}, "limits": self.agent.limits}}, True)
         return True
 
     def run(self):
@@ -294,9 +294,11 @@ class Link:
 
 
 class Agent:
-    def __init__(self, path, handler=None, encoding="json", keep=True):
+    def __init__(self, path, handler=None, encoding="json", keep=True,
+                 limits=None):
         self.path, self.encoding, self.keep = path, encoding, keep
         self.handler = handler or (lambda ev: allow())
+        self.limits = limits or {}
         self.events, self.errors, self.links = [], [], []
         self.changed = threading.Condition()
         self.stopped = False

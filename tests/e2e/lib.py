@@ -538,8 +538,8 @@ class Env:
         self.procs.append(p)
         return p
 
-    def agent(self, name="waf", handler=None, encoding="json"):
-        a = Agent(self.path(name + ".sock"), handler, encoding)
+    def agent(self, name="waf", handler=None, encoding="json", limits=None):
+        a = Agent(self.path(name + ".sock"), handler, encoding, limits=limits)
         self.things.append(a)
         return a
 

@@ -564,3 +564,30 @@ def test_msgpack_map_shape(env):
     a, o, d = setup(env, None, {"msgpack_shape": "map"})
     eq(fetch(d.port).status, 200)
     eq(a.wait("request_head").uri, "/")
+
+
+# ---- what the handshake says ---------------------------------------------------
+
+def test_limits_of_the_handshake(env):
+    """Chunks and held bodies are no larger than the agent says; what it does
+    not list it is asked all the same, and a warning says so."""
+    a = env.agent("waf", limits={"preferred_chunk_size": 4096,
+                                 "max_body_size": 50000,
+                                 "max_concurrency": 3})
+    o = env.origin()
+    conf = env.config(o.port, {"waf": {}}, {"agents": [
+        {"name": "waf", "request_body": "hold", "max_body": "1MiB"}]})
+    conf["routes"].insert(0, dict(
+        conf["routes"][0], name="streams", match={"path_prefix": "/stream"},
+        agents=[{"name": "waf", "request_body": "stream"}]))
+    d = env.start(conf)
+    body = os.urandom(100000)
+    eq(fetch(d.port, "POST", "/stream", body=body).status, 200)
+    chunks = a.of("request_chunk")
+    eq(b"".join(e.data for e in chunks), body)
+    eq(max(len(e.data) for e in chunks), 4096)
+    eq(fetch(d.port, "POST", "/hold", body=body[:50000]).status, 200)
+    eq(fetch(d.port, "POST", "/hold", body=body[:50001]).status, 413)
+    log = d.own_log()
+    check("not_listed=request_chunk" in log, log)
+    check("agent_limits agent=waf" in log, log)

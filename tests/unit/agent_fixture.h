@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -59,6 +60,7 @@ struct fake {
 	struct peer *peers[MAX_PEERS];
 	int n_peers;
 	bool shake;		/* answer handshakes by itself */
+	const char *capabilities;	/* JSON; NULL: {} */
 };
 
 struct frame {
@@ -219,14 +221,15 @@ static inline bool peer_any_frame(struct peer *p, struct frame *out)
 	return true;
 }
 
-static inline void peer_shake(struct peer *p)
+static inline void peer_shake(struct peer *p, const char *capabilities)
 {
-	char text[256];
+	char text[512];
 
 	snprintf(text, sizeof(text), "{\"protocol_version\":2,"
 		 "\"success\":true,\"error\":null,\"encoding\":\"%s\","
-		 "\"capabilities\":{}}",
-		 speaks == SPEAKS_JSON ? "json" : "msgpack");
+		 "\"capabilities\":%s}",
+		 speaks == SPEAKS_JSON ? "json" : "msgpack",
+		 capabilities ? capabilities : "{}");
 	peer_send(p, FRAME_HANDSHAKE_REPLY, text);
 }
 
@@ -256,7 +259,7 @@ static inline void fake_turn(struct fake *f)
 		/* Nothing may follow before the answer. */
 		assert_int_equal(p->n, 0);
 		p->shook = true;
-		peer_shake(p);
+		peer_shake(p, f->capabilities);
 	}
 }
 

@@ -701,6 +701,150 @@ static void test_idle_ping(void **state)
 	until(w, w->fake.n_peers == 2);
 }
 
+/* ---- what the handshake says ------------------------------------------- */
+
+static unsigned depths(struct world *w, unsigned *least, unsigned *most)
+{
+	struct agent_local *l = agent_local(w->agent, w->loop);
+	struct link *link;
+	unsigned n = 0;
+
+	*least = UINT_MAX;
+	*most = 0;
+	cds_list_for_each_entry(link, &l->links, node) {
+		if (link->state != LINK_UP)
+			continue;
+		n += link->full_depth;
+		if (link->full_depth < *least)
+			*least = link->full_depth;
+		if (link->full_depth > *most)
+			*most = link->full_depth;
+	}
+	return n;
+}
+
+/* What an agent takes at a time is shared by its links. */
+static void test_limit_concurrency(void **state)
+{
+	struct world *w = *state;
+	unsigned least, most;
+	struct ask a[4];
+
+	w->config.connections = 4;
+	w->config.max_connections = 8;
+	w->config.depth = 8;
+	w->fake.capabilities = "{\"limits\":{\"max_concurrency\":10}}";
+	start_up(w);
+	assert_int_equal(depths(w, &least, &most), 10);
+	assert_int_equal(least, 2);
+	assert_int_equal(most, 3);
+	/* One goes: the others take its part over. */
+	peer_close(w->fake.peers[0]);
+	fake_unlisten(&w->fake);
+	until(w, agent_links_up(w->agent, 0) == 3);
+	assert_int_equal(depths(w, &least, &most), 10);
+	/* Fewer than there are links: the last are spare. */
+	w->fake.capabilities = "{\"limits\":{\"max_concurrency\":3}}";
+	for (int i = 1; i < 4; i++)
+		peer_close(w->fake.peers[i]);
+	until(w, agent_links_up(w->agent, 0) == 0);
+	fake_listen(&w->fake);
+	until(w, agent_links_up(w->agent, 0) == 4);
+	assert_int_equal(depths(w, &least, &most), 3);
+	assert_int_equal(least, 0);
+	for (int i = 0; i < 4; i++) {
+		ask_init(w, &a[i]);
+		ask_head(&a[i], 2000 * MS);
+	}
+	assert_int_equal(counter_read(&w->m->in_flight), 3);
+	assert_int_equal(counter_read(&w->m->queued), 1);
+	turn_for(w, 20 * MS);
+	assert_int_equal(w->fake.n_peers, 8);	/* none on demand */
+	for (int i = 0; i < 4; i++) {
+		agent_withdraw(&a[i].call, WIRE_CANCEL_CLIENT);
+		ask_end(&a[i]);
+	}
+}
+
+static void test_limit_sizes(void **state)
+{
+	struct world *w = *state;
+	struct ask a;
+
+	w->fake.capabilities = "{\"limits\":{\"preferred_chunk_size\":5000,"
+			       "\"max_body_size\":70000}}";
+	start_up(w);
+	warm_up(w);
+	ask_many(w, &a, 1, 2000 * MS);
+	assert_int_equal(agent_session_chunk_size(&a.session), 5000);
+	assert_int_equal(agent_session_max_body(&a.session, 1000000), 70000);
+	assert_int_equal(agent_session_max_body(&a.session, 1000), 1000);
+	answer(last_peer(w), id_of(&a));
+	until(w, a.answered);
+	ask_end(&a);
+	assert_int_equal(agent_session_chunk_size(&a.session), 65536);
+}
+
+/* More than the config allows is not asked for, and no chunk is tiny. */
+static void test_limit_sizes_bounded(void **state)
+{
+	static const char *const says[] = {
+		"{\"limits\":{\"preferred_chunk_size\":1}}",
+		"{\"limits\":{\"preferred_chunk_size\":100000000}}",
+		"{\"limits\":{\"preferred_chunk_size\":0}}",
+		"{\"limits\":{\"preferred_chunk_size\":-5}}",
+		"{\"limits\":7}",
+	};
+	struct world *w = *state;
+
+	start(w);
+	for (unsigned i = 0; i < ARRAY_LEN(says); i++) {
+		w->fake.capabilities = says[i];
+		fake_listen(&w->fake);
+		if (i == 0)
+			agent_local_start(w->agent, w->loop);
+		until(w, agent_links_up(w->agent, 0) == 1);
+		assert_int_equal(link_of(w)->chunk_size, i ? 65536 : 1024);
+		fake_unlisten(&w->fake);
+		peer_close(last_peer(w));
+		until(w, agent_links_up(w->agent, 0) == 0);
+	}
+}
+
+/* Listed or not, it is asked; a warning tells of those that are not. */
+static void test_listed_events(void **state)
+{
+	const unsigned head = 1u << EVENT_REQUEST_HEAD,
+		       chunk = 1u << EVENT_REQUEST_CHUNK,
+		       response = 1u << EVENT_RESPONSE_HEAD;
+	struct world *w = *state;
+	struct agent_instance *inst;
+	struct frame f;
+	struct ask a;
+
+	w->fake.capabilities = "{\"supported_events\":[1,8,99,\"x\"]}";
+	start(w);
+	inst = &w->agent->instances[0];
+	agent_want_events(w->agent, head | chunk);
+	assert_int_equal(inst->warned_events, 0);	/* not known yet */
+	fake_listen(&w->fake);
+	agent_local_start(w->agent, w->loop);
+	until(w, agent_links_up(w->agent, 0) == 1);
+	assert_int_equal(inst->warned_events, chunk);
+	agent_want_events(w->agent, head | response);
+	assert_int_equal(inst->warned_events, response);
+	warm_up(w);
+	ask_many(w, &a, 1, 2000 * MS);
+	answer(last_peer(w), id_of(&a));
+	until(w, a.answered);
+	ask_chunk(&a, 0, 2000 * MS);
+	next_event(w, last_peer(w), &f);
+	assert_int_equal(f.type, FRAME_REQUEST_CHUNK);
+	answer(last_peer(w), f.id);
+	until(w, a.answered == 2);
+	ask_end(&a);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -736,6 +880,10 @@ int main(void)
 		T(test_complete_never_comes),
 		T(test_complete_behind_slow_event),
 		T(test_idle_ping),
+		T(test_limit_concurrency),
+		T(test_limit_sizes),
+		T(test_limit_sizes_bounded),
+		T(test_listed_events),
 	};
 
 	return run_agent_tests(tests, ARRAY_LEN(tests));

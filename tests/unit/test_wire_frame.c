@@ -161,6 +161,9 @@ static void test_handshake_answers(void **state)
 	assert_string_equal(h.version, "1.0.0");
 	assert_int_equal(h.preferred_chunk_size, 65536);
 	assert_int_equal(h.max_concurrency, 100);
+	assert_int_equal(h.max_body_size, 10485760);
+	assert_int_equal(h.events, 1 << EVENT_REQUEST_HEAD |
+				   1 << EVENT_REQUEST_CHUNK);
 	file = read_vector("tests/vectors/handshake/response_go.json", &n);
 	assert_true(wire_decode_handshake(slice_of(file, n), WIRE_OFFER_BOTH,
 					  &h));
@@ -168,7 +171,16 @@ static void test_handshake_answers(void **state)
 	assert_true(h.go);
 	assert_int_equal(h.encoding, WIRE_JSON);
 	assert_string_equal(h.name, "gp");
+	assert_int_equal(h.events, 1 << EVENT_REQUEST_HEAD |
+				   1 << EVENT_REQUEST_CHUNK |
+				   1 << EVENT_RESPONSE_HEAD);
+	assert_int_equal(h.max_concurrency, 0);
 
+	assert_true(answer("{\"accepted\":true,\"protocol_version\":2,"
+			   "\"capabilities\":{\"max_concurrent_requests\":"
+			   "7}}", WIRE_OFFER_BOTH, &h));
+	assert_int_equal(h.max_concurrency, 7);
+	assert_int_equal(h.events, 0);
 	assert_true(answer("{\"success\":true,\"protocol_version\":2}",
 			   WIRE_OFFER_BOTH, &h));
 	assert_int_equal(h.encoding, WIRE_JSON);
