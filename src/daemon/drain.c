@@ -105,7 +105,7 @@ void drain_begin(struct control *c)
 	if (shared)
 		deafen(c);
 	else
-		sockets_refuse(&c->sockets);
+		sockets_refuse(&c->sockets, NULL);
 	if ((!shared && !start_timer(c->deafen, min_u64(us / 2, ACCEPT_US))) ||
 	    !start_timer(c->close_idle, idle_us) ||
 	    !start_timer(c->deadline, us))

@@ -300,6 +300,8 @@ static bool reload_begin(struct control *c)
 	warn_ignored(c, config);
 	if (!reload_adopt(c, config))
 		return false;
+	/* What the workers leave behind is closed once all have switched. */
+	sockets_refuse(&c->sockets, c->current->config);
 	c->reload.switches_left = c->n_threads;
 	for (unsigned w = 0; w < c->n_threads; w++)
 		worker_thread_switch(&c->threads[w], &c->reload.order);

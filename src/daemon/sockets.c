@@ -332,12 +332,12 @@ static void refuse_syn(int fd)
 			  strerror(errno));
 }
 
-void sockets_refuse(struct sockets *s)
+void sockets_refuse(struct sockets *s, const struct config *but)
 {
 	struct bound *b;
 
 	cds_list_for_each_entry(b, &s->bound, node) {
-		if (b->kept || b->shared)
+		if (b->kept || b->shared || (but && config_names(but, b)))
 			continue;
 		for (unsigned i = 0; i < b->n; i++)
 			if (!is_unix(&b->addr) && b->fd[i] >= 0)

@@ -58,9 +58,9 @@ void sockets_share(struct sockets *s, bool on);
 /*
  * The end is near: clients that come from now on are not let in, while those
  * that the system has let in already may be accepted. Nothing happens to what
- * other processes hold.
+ * other processes hold, nor to what but (or NULL) names.
  */
-void sockets_refuse(struct sockets *s);
+void sockets_refuse(struct sockets *s, const struct config *but);
 
 /* One socket of its own, inherited or bound, for the admin port; logged. Below
  * 0: -errno. kept: systemd holds it, too. */

@@ -196,8 +196,6 @@ void client_exchange_over(struct client *c)
 	watch_for_request(c);
 	/* A head that went out before a drain began said nothing of it: the
 	 * next answer will. Closing now would lose a request. */
-	if (c->worker->ending || !c->listener->config)
-		h1_drain(&c->h1);
 	h1_next(&c->h1);
 }
 

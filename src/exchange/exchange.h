@@ -5,6 +5,8 @@
  *
  *	client.c	the client's connection; starts and ends exchanges
  *	park.c		connections that have been quiet for a while
+ *	listener.c	accepting, and the end of a listener
+ *	spread.c	between workers
  *	peers.c		how many a client has
  *	exchange.c	one exchange: its beginning, its upstream, its end
  *	flow.c		a flow: head and body from a source to a sink, what
@@ -87,12 +89,15 @@ struct worker_listener {
 	struct cds_list_head node;	/* in worker->listeners */
 	struct worker *worker;
 	struct watch watch;
-	struct deadline retry;		/* after EMFILE */
+	struct deadline retry;		/* after EMFILE; then: idle clients
+					 * are closed */
 	int fd;
 	unsigned n_clients;		/* some may only wait to be reaped */
 	unsigned n_open;
-	/* By name in the present snapshot; NULL when it has it no more. */
+	/* By name in the present snapshot; past's when it has it no more.
+	 * NULL: there was no memory for that. */
 	const struct snapshot_listener *config;
+	struct listener_past *past;
 	struct listener_metrics *metrics;	/* this worker's */
 	struct listener_metrics no_metrics;	/* once it is out of the config */
 	/* Copied: client connections use it between exchanges, when they pin
@@ -108,6 +113,19 @@ void connection_count(struct worker_listener *l, const struct net_peer *peer,
 		      bool up);
 /* Has it as many as the listener lets it have? */
 bool peers_over(struct worker_listener *l, const struct net_peer *peer);
+
+/* listener.c; see worker.h, too. */
+
+/* The worker has another snapshot; the former one is there yet. */
+void listeners_configure(struct worker *w);
+void listeners_stop(struct worker *w, bool accept_waiting);
+/* Stops them and closes connections that are idle. */
+void listeners_drain(struct worker *w);
+/* Does any accept? */
+bool listeners_any(const struct worker *w);
+
+/* spread.c: consumes the descriptor if another worker shall have it. */
+bool spread(struct worker_listener *l, int fd, const struct net_addr *addr);
 
 /* The next answer of its connections is their last one. */
 static inline bool listener_closing(const struct worker_listener *l)

@@ -97,7 +97,8 @@ static void on_sweep(struct deadline *d)
 	struct client *c, *next;
 
 	cds_list_for_each_entry_safe(c, next, &w->clients, node) {
-		if (c->exchange || w->loop->now_us - c->begin_us <
+		if (c->exchange || listener_closing(c->listener) ||
+		    w->loop->now_us - c->begin_us <
 				   PARK_AFTER_US || !h1_quiet(&c->h1))
 			continue;
 		if (park(c))

@@ -23,6 +23,9 @@ struct shared {
 	/* Connections by client, see peers.c. Atomic. */
 	uint64_t peer_key[2];
 	uint32_t peers[2][PEER_SLOTS];
+	/* Each stores itself; NULL before its beginning and after its end.
+	 * Atomic. */
+	struct worker *workers[CONFIG_MAX_WORKERS];
 };
 
 /* Before any worker is there. */
@@ -53,10 +56,11 @@ struct worker {
 	unsigned n_parked_since_trim;
 	struct cds_list_head listeners;	/* struct worker_listener */
 	unsigned n_clients, n_exchanges;
+	unsigned n_passing;		/* on their way to another worker; they
+					 * are among the clients, too */
 	uint64_t slow_next_us;		/* a line about a slow agent may come */
 	unsigned slow_unsaid;		/* that had none since the last */
 	bool draining;
-	bool ending;			/* draining, and idle clients are closed */
 	struct task access_flush;
 	struct task drained;
 	/* Told once after worker_drain(), when no client is left. */
@@ -78,6 +82,8 @@ void worker_fini(struct worker *w);
  */
 bool worker_listen(struct worker *w, const char *listener_name, int fd)
 	MUST_CHECK;
+/* What waits there is accepted; then its clients are told with their next
+ * answers, and idle ones are closed after a second. */
 void worker_unlisten(struct worker *w, const char *listener_name);
 
 /* From now on new exchanges use s (post from the control thread). The former

@@ -220,7 +220,9 @@ void h1_linger_read(struct h1_conn *conn)
 
 void h1_drain(struct h1_conn *conn)
 {
-	conn->keep_alive = false;
+	/* A head that is out has said what becomes of the connection. */
+	if (conn->write_state == H1_WRITE_NONE)
+		conn->keep_alive = false;
 	/* The next request may be in the socket already: it is the last. */
 	if (conn->state != H1_IDLE || stream_poll(&conn->stream))
 		return;

@@ -126,8 +126,8 @@ bool h1_reusable(const struct h1_conn *conn);
  * 64 KiB for at most 2 s, so that the peer gets to read the answer
  * (RFC 9112, 9.6). on_close() follows, never from inside. */
 void h1_linger(struct h1_conn *conn);
-/* SERVER: no keep-alive after the present message; closes if IDLE (on_close
- * follows as a task). */
+/* SERVER: no keep-alive after the present message, unless its head has gone
+ * out and said otherwise; closes if IDLE (on_close follows as a task). */
 void h1_drain(struct h1_conn *conn);
 /* SERVER: IDLE, and nothing is buffered or due. */
 bool h1_quiet(const struct h1_conn *conn);

@@ -5,7 +5,7 @@ import signal
 import threading
 
 from agent import allow
-from lib import Raw, check, eq, fetch, wait_for
+from lib import Raw, can_connect, check, eq, fetch, wait_for
 
 SANITIZED = 100
 
@@ -117,6 +117,62 @@ def test_reload_routes_and_listeners(env):
     c.request(target="/again")          # the same connection, the new config
     eq(c.response().status, 200)
     eq(len(held), 1)
+
+
+def test_reload_takes_listener_away(env):
+    """Its clients are told by an answer; nothing that they say is lost."""
+    held = []
+    step = threading.Event()
+
+    def drip(x):
+        if x.target != "/drip":
+            return x.answer(200, x.read_body())
+        x.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\na")
+        step.wait(30)
+        x.send("b")
+        return None
+
+    env.agent("waf", lambda ev: held.append(ev) if ev.kind == "request_head"
+              and ev.uri == "/held" else allow())
+    o = env.origin(drip)
+    port = env.port()
+    d = env.proxy(o.port, {"waf": {"timeout": "30s"}}, workers=2)
+    one = d.config["listeners"]
+    d.config["listeners"] = one + [{
+        "name": "more", "address": "127.0.0.1:%d" % port,
+        "trusted_proxies": ["127.0.0.0/8"], "limits": {"body": "1KiB"}}]
+    d.reload()
+    mid, waits, idle, big, silent = (Raw(port) for _ in range(5))
+    mid.request(target="/drip")
+    mid.until(b"\r\n\r\na")
+    waits.request(target="/held")
+    wait_for(lambda: held, "the agent has it")
+    for c in idle, big, silent:
+        c.request(target="/first")
+        eq(c.response().get("connection"), None)
+    d.config["listeners"] = one
+    d.reload()
+    idle.request(headers={"X-Forwarded-For": "192.0.2.7"})
+    big.request("POST", body=b"x" * 2000)
+    r = idle.response()
+    eq((r.status, r.get("connection")), (200, "close"))
+    check("192.0.2.7" in o.seen[-1].get("x-forwarded-for"), "still trusted")
+    r = big.response()
+    eq((r.status, r.get("connection")), (413, "close"))
+    held[0].reply(allow())
+    r = waits.response()
+    eq((r.status, r.get("connection")), (200, "close"))
+    check(silent.closed())
+    # Its head went out before: the next answer says it.
+    step.set()
+    eq(mid.exactly(1), b"b")
+    mid.request(target="/next")
+    r = mid.response()
+    eq((r.status, r.get("connection")), (200, "close"))
+    for c in mid, waits, idle, big:
+        check(c.closed())
+    check(not can_connect(port), "it is still listened on")
+    d.wait_metric(1, "config_snapshots_live")
 
 
 def test_drain_under_load(env):

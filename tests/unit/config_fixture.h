@@ -61,7 +61,7 @@ static void check_bad_n(const char *text, size_t n, const char *want)
 	free(faults);
 }
 
-static void check_bad(const struct bad *bad, size_t n)
+static inline void check_bad(const struct bad *bad, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
 		check_bad_n(bad[i].text, strlen(bad[i].text), bad[i].faults);

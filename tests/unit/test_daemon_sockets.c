@@ -327,7 +327,7 @@ static void test_refuse(void **state)
 	assert_true(sockets_bind(&s, &config));
 	fd = bound_fd(sockets_find(&s, a), 1, 0, 0);
 	assert_int_equal(connect(early, &a->sa, a->len), 0);
-	sockets_refuse(&s);
+	sockets_refuse(&s, NULL);
 	assert_int_equal(connect(late, &a->sa, a->len), -1);
 	assert_int_equal(errno, EINPROGRESS);
 	got = sock_accept(fd, &from);
