@@ -85,9 +85,12 @@ static void breaker_set_state(struct agent_local *l, enum breaker_state next,
 		counter_add(&l->metrics->breaker_open, shut ? (uint64_t)-1 : 1);
 	}
 	if (next == BREAKER_OPEN)
-		log_warn("breaker", "agent=%s from=%s to=%s cause=%s",
+		log_warn("breaker", "agent=%s from=%s to=%s cause=%s "
+			 "advice=\"look at the agent's log: it is not asked until "
+			 "it gives a sign of life, or for %us\"",
 			 a->config.name, breaker_state_names[was],
-			 breaker_state_names[next], why);
+			 breaker_state_names[next], why,
+			 (unsigned)(a->tuning.breaker_open_us / 1000000));
 	else
 		log_info("breaker", "agent=%s from=%s to=%s", a->config.name,
 			 breaker_state_names[was], breaker_state_names[next]);

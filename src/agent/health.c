@@ -237,8 +237,15 @@ void health_ping_lost(struct agent_local *l)
 
 /* ---- all of it --------------------------------------------------------- */
 
+/* What the log says of a state beside its reason. */
+struct help {
+	const char *socket;	/* NULL: no single one */
+	const char *advice;
+};
+
 static enum agent_state state_of_instances(struct agent *a, uint64_t now_us,
-					   char reason[HEALTH_TEXT])
+					   char reason[HEALTH_TEXT],
+					   struct help *help)
 {
 	unsigned n[AGENT_STATE_N] = { 0 }, all = a->config.n_sockets;
 
@@ -257,6 +264,9 @@ static enum agent_state state_of_instances(struct agent *a, uint64_t now_us,
 			 refused ? "config refused" : "the agent says so",
 			 inst->report_text[0] ? ": " : "", inst->report_text);
 		pthread_mutex_unlock(&inst->lock);
+		help->socket = inst->path;
+		help->advice = refused ? "correct the agent's config, or the "
+					 "agent" : "look at the agent's log";
 	}
 	if (n[AGENT_HEALTHY] == all)
 		return AGENT_HEALTHY;
@@ -267,22 +277,29 @@ static enum agent_state state_of_instances(struct agent *a, uint64_t now_us,
 	return AGENT_DEGRADED;
 }
 
-enum agent_state agent_state(struct agent *a, uint64_t now_us,
-			     char reason[HEALTH_TEXT])
+static enum agent_state state_with_help(struct agent *a, uint64_t now_us,
+					char reason[HEALTH_TEXT],
+					struct help *help)
 {
-	static const char *const texts[HEALTH_N] = {
-		[HEALTH_GOOD] = "",
-		[HEALTH_IN_A_ROW] = "failures in a row",
-		[HEALTH_ERRORS] = "one answer of ten or more fails",
-		[HEALTH_SLOW] = "answers take more than half their time-out",
-		[HEALTH_PINGS] = "a ping was not answered",
+	static const char *const texts[HEALTH_N][2] = {
+		[HEALTH_GOOD] = { "", "" },
+		[HEALTH_IN_A_ROW] = { "failures in a row",
+			"see agent_failures_total, and the agent's log" },
+		[HEALTH_ERRORS] = { "one answer of ten or more fails",
+			"see agent_failures_total, and the agent's log" },
+		[HEALTH_SLOW] = { "answers take more than half their time-out",
+			"give the agent more processes or a longer time-out" },
+		[HEALTH_PINGS] = { "a ping was not answered",
+			"look whether the agent is stuck" },
 	};
 	enum health_state worst = HEALTH_GOOD;
 	enum agent_state state;
 	unsigned up = 0;
 
 	reason[0] = '\0';
-	state = state_of_instances(a, now_us, reason);
+	help->socket = a->config.n_sockets == 1 ? a->config.sockets[0] : NULL;
+	help->advice = "";
+	state = state_of_instances(a, now_us, reason, help);
 	if (state != AGENT_HEALTHY)
 		return state;
 	for (unsigned w = 0; w < a->n_workers; w++) {
@@ -298,18 +315,29 @@ enum agent_state agent_state(struct agent *a, uint64_t now_us,
 	else if (!up)
 		snprintf(reason, HEALTH_TEXT, "no link is up");
 	else if (worst)
-		snprintf(reason, HEALTH_TEXT, "%s", texts[worst]);
+		snprintf(reason, HEALTH_TEXT, "%s", texts[worst][0]);
 	else
 		return AGENT_HEALTHY;
+	help->advice = texts[worst][1];
 	return breaker_state(a) != BREAKER_CLOSED || !up ? AGENT_UNHEALTHY :
 							   AGENT_DEGRADED;
+}
+
+enum agent_state agent_state(struct agent *a, uint64_t now_us,
+			     char reason[HEALTH_TEXT])
+{
+	struct help help;
+
+	return state_with_help(a, now_us, reason, &help);
 }
 
 void agent_tell_state(struct agent_local *l)
 {
 	struct agent *a = l->agent;
 	char reason[HEALTH_TEXT];
-	enum agent_state state = agent_state(a, l->loop->now_us, reason);
+	struct help help;
+	enum agent_state state = state_with_help(a, l->loop->now_us, reason,
+						 &help);
 	uint8_t was = __atomic_load_n(&a->state_told, __ATOMIC_RELAXED);
 
 	/* Links and the breaker have lines of their own. */
@@ -325,7 +353,9 @@ void agent_tell_state(struct agent_local *l)
 			 a->config.name, agent_state_names[was],
 			 agent_state_names[state]);
 	else
-		log_warn("agent_state", "agent=%s from=%s to=%s reason=\"%s\"",
-			 a->config.name, agent_state_names[was],
-			 agent_state_names[state], reason);
+		log_warn("agent_state", "agent=%s socket=%s from=%s to=%s "
+			 "reason=\"%s\" advice=\"%s\"", a->config.name,
+			 help.socket ? help.socket : "several",
+			 agent_state_names[was], agent_state_names[state],
+			 reason, help.advice);
 }

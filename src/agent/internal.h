@@ -206,6 +206,7 @@ struct agent_instance {
 	/* Atomic, written on change only. */
 	unsigned links_up;
 	uint8_t state;			/* enum instance_state */
+	uint64_t told;			/* why it is down, in the log, by bit */
 	uint8_t encoding;		/* 0 unknown, 1 json, 2 msgpack */
 	uint8_t dialect;		/* enum wire_dialect, as last seen */
 	bool warned_raw;

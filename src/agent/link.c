@@ -73,6 +73,17 @@ static void log_down(const struct link *link, enum cause cause, int code,
 		 -code, text, owner, advice(cause, code));
 }
 
+/* Why it stays down is told once for each reason; that nobody is there yet is
+ * no news. */
+static bool is_new_reason(struct agent_instance *inst, enum cause cause,
+			  int code)
+{
+	uint64_t bit = 1ull << (code ? 16 + (unsigned)-code % 48 :
+				       (unsigned)cause);
+
+	return !(__atomic_fetch_or(&inst->told, bit, __ATOMIC_RELAXED) & bit);
+}
+
 static void instance_note(struct link *link, enum cause cause, int code,
 			  const char *text)
 {
@@ -90,8 +101,14 @@ static void instance_note(struct link *link, enum cause cause, int code,
 	/* The first thing that is known of it is that it is not there. */
 	if (__atomic_compare_exchange_n(&inst->state, &was, INSTANCE_DOWN,
 					false, __ATOMIC_RELAXED,
-					__ATOMIC_RELAXED))
+					__ATOMIC_RELAXED)) {
+		(void)is_new_reason(inst, cause, code);
 		log_down(link, cause, code, text);
+	} else if (was == INSTANCE_DOWN && code != -ENOENT &&
+		   code != -ECONNREFUSED &&
+		   is_new_reason(inst, cause, code)) {
+		log_down(link, cause, code, text);
+	}
 }
 
 static void instance_gained(struct link *link)
@@ -104,6 +121,7 @@ static void instance_gained(struct link *link)
 			 link->format.encoding == WIRE_MSGPACK ? 2 : 1,
 			 __ATOMIC_RELAXED);
 	breaker_sign_of_life(link->local);
+	__atomic_store_n(&inst->told, 0, __ATOMIC_RELAXED);
 	if (__atomic_add_fetch(&inst->links_up, 1, __ATOMIC_RELAXED) != 1)
 		return;
 	if (__atomic_exchange_n(&inst->state, INSTANCE_UP,

@@ -4,9 +4,11 @@ The equations: what the upstream got = what was allowed + what went past; no
 number twice; no request past its deadline; the counters are what the client
 saw.
 """
+import json
 import os
 import signal
 import socket
+import threading
 import time
 
 from agent import allow
@@ -221,3 +223,51 @@ def test_queue_overload(env):
     wait_for(let_go, "the queue moves on")
     got = sorted(c.response().status for c in cs)
     eq(got, [200] * 5 + [503] * 3)
+
+
+def test_agent_down_says_why(env):
+    """One line for each change of state, and one more for each other reason
+    why it stays down: path, errno, owner, mode, and what to do."""
+    path = env.path("waf.sock")
+    d = env.proxy(env.origin().port, {"waf": {"socket": path}},
+                  {"agents": ["waf"]}, ready=False)
+
+    def lines():
+        return [x for x in d.own_log().splitlines() if "agent_down" in x]
+    wait_for(lambda: lines(), "a line")
+    line = lines()[0]
+    check("socket=%s" % path in line and "errno=2 " in line and
+          "owner=none" in line and "advice=" in line, line)
+    with open(path, "w"):
+        pass                      # something else stands there
+    wait_for(lambda: json.loads(d.admin("/agents").body)["agents"][0]
+             ["instances"][0]["last_error"]["text"] != "No such file or "
+             "directory", "another error")
+    eq(len(lines()), 1)           # ECONNREFUSED is no news
+    a = env.agent("waf")          # takes the path
+    wait_for(lambda: "agent_up" in d.own_log(), "agent_up")
+    a.stop()
+    wait_for(lambda: len(lines()) == 2, "a second line")
+    check("cause=closed" in lines()[1], lines()[1])
+    tries = shake_wrongly(path)
+    wait_for(lambda: len(tries) > 3, "more handshakes")
+    eq(len(lines()), 3)
+    check("cause=protocol" in lines()[2] and "owner=%d:%d mode=" %
+          (os.getuid(), os.getgid()) in lines()[2], lines()[2])
+
+
+def shake_wrongly(path):
+    """A listener whose answer to the handshake is none: its connections."""
+    s = socket.socket(socket.AF_UNIX)
+    s.bind(path)
+    s.listen(16)
+    tries = []
+
+    def serve():
+        while True:
+            c, _ = s.accept()
+            c.recv(1 << 16)
+            c.sendall(b"\0\0\0\2\x20x")
+            tries.append(c)
+    threading.Thread(target=serve, daemon=True).start()
+    return tries

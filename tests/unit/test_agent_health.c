@@ -291,6 +291,58 @@ static void test_degraded_by_answers(void **state)
 	expect_state(w, "healthy", "closed", "");
 }
 
+static void start_judged(struct world *w, bool pings)
+{
+	w->config.timeouts.head_us = 100 * MS;
+	start(w);
+	w->agent->tuning.health_us = 20 * MS;
+	if (pings) {
+		w->agent->tuning.ping_interval_us = 20 * MS;
+		w->agent->tuning.ping_timeout_us = 40 * MS;
+	}
+	fake_listen(&w->fake);
+	agent_local_start(w->agent, w->loop);
+	until(w, agent_links_up(w->agent, 0) == 1);
+}
+
+static void test_degraded_by_latency(void **state)
+{
+	struct world *w = *state;
+	struct frame f;
+	struct ask a;
+
+	start_judged(w, false);
+	warm_up(w);
+	/* Slower and slower, the average of what came lately. */
+	for (int i = 0; i < 6; i++) {
+		ask_init(w, &a);
+		ask_head(&a, 2000 * MS);
+		next_event(w, last_peer(w), &f);
+		turn_for(w, 80 * MS);
+		answer(last_peer(w), f.id);
+		until(w, a.answered);
+		end_and_answer(w, &a);
+		turn_for(w, 25 * MS);
+	}
+	expect_state(w, "degraded", "closed", "half their time-out");
+	for (int i = 0; i < 12; i++) {
+		one(w, ALLOW);
+		turn_for(w, 25 * MS);
+	}
+	expect_state(w, "healthy", "closed", "");
+}
+
+static void test_degraded_by_pings(void **state)
+{
+	struct world *w = *state;
+
+	start_judged(w, true);
+	/* Nobody answers the idle ping: the link is replaced. */
+	until(w, w->fake.n_peers == 2 && agent_links_up(w->agent, 0) == 1);
+	until(w, w->agent->local[0]->health.state == HEALTH_PINGS);
+	expect_state(w, "degraded", "closed", "ping");
+}
+
 /* ---- several instances ------------------------------------------------- */
 
 static unsigned heads_of(struct fake *f)
@@ -468,6 +520,8 @@ int main(void)
 		T(test_death_is_one_failure),
 		T(test_gauge_when_closed_open),
 		T(test_degraded_by_answers),
+		T(test_degraded_by_latency),
+		T(test_degraded_by_pings),
 		T(test_round_robin),
 		T(test_random),
 		T(test_fail_over),
