@@ -25,6 +25,9 @@ upstreams {{
             max-idle 1024
             idle-timeout-secs 60
         }}
+        circuit-breaker {{
+            failure-threshold 1000000000
+        }}
     }}
 }}
 {agents}
