@@ -75,7 +75,7 @@ LD_tsan     := -fsanitize=thread
 LD_fuzz     := -fsanitize=fuzzer,address,undefined
 
 BUILD	:= build/$(FLAVOUR)
-CPPFLAGS += -Isrc -D_GNU_SOURCE -DVERSION='"$(VERSION)"'
+CPPFLAGS += -Isrc -Ilib -D_GNU_SOURCE -DVERSION='"$(VERSION)"'
 CFLAGS_ALL = -std=gnu11 -fPIE $(WARN) $(OPT_$(FLAVOUR)) $(PKG_CFLAGS) $(CFLAGS)
 LDFLAGS_ALL = $(LD_$(FLAVOUR)) $(LDFLAGS)
 # Short lines; V=1 shows the whole commands.
@@ -95,7 +95,8 @@ MAIN	:= $(BUILD)/src/daemon/main.o
 # Everything but main(), for the daemon and for tests.
 LIB_OBJ	:= $(filter-out $(MAIN),$(OBJ))
 
-all: $(BUILD)/agentproxyd $(BUILD)/agents/denylist $(BUILD)/scripted-agent
+all: $(BUILD)/agentproxyd $(BUILD)/agents/denylist $(BUILD)/scripted-agent \
+	lib
 
 $(BUILD)/agentproxyd: $(MAIN) $(LIB_OBJ)
 	$(LINK)
@@ -103,8 +104,10 @@ $(BUILD)/agentproxyd: $(MAIN) $(LIB_OBJ)
 # What agents need: the protocol and the bottom of the house.
 AGENT_OBJ := $(filter $(BUILD)/src/base/% $(BUILD)/src/wire/%,$(OBJ))
 
+AGENTS_OWN := $(patsubst %.c,$(BUILD)/%.o,$(sort $(wildcard lib/*.c)))
+
 $(BUILD)/agents/denylist: $(BUILD)/agents/denylist.o $(BUILD)/agents/rules.o \
-		$(AGENT_OBJ)
+		$(AGENTS_OWN) $(AGENT_OBJ)
 	$(LINK)
 
 SCRIPTED_OBJ := $(patsubst %.c,$(BUILD)/%.o,\
@@ -112,6 +115,38 @@ SCRIPTED_OBJ := $(patsubst %.c,$(BUILD)/%.o,\
 
 $(BUILD)/scripted-agent: $(SCRIPTED_OBJ) $(AGENT_OBJ)
 	$(LINK)
+
+# ---- libagentproxy, for people's agents in C --------------------------------
+
+# lib/ and what it needs of the protocol. Both libraries are made of the same
+# objects; neither shows a name that agentproxy.h does not have.
+SO_MAJOR := 0
+SO	 := libagentproxy.so
+SO_SRC	 := $(sort $(wildcard lib/*.c)) $(addprefix src/base/,arena.c assert.c \
+	    block.c mem.c outq.c slab.c) $(addprefix src/wire/,agent_event.c \
+	    agent_reply.c base64.c base64_bulk.c check.c decode_json.c \
+	    decode_msgpack.c frame.c handshake.c put_json.c put_msgpack.c \
+	    reader.c utf8.c values.c)
+SO_OBJ	 := $(SO_SRC:%.c=$(BUILD)/pic/%.o)
+
+lib: $(BUILD)/$(SO).$(VERSION) $(BUILD)/libagentproxy.a
+
+$(BUILD)/$(SO).$(VERSION): $(SO_OBJ) lib/libagentproxy.map
+	$(SAY_LD) $(CC) $(CFLAGS_ALL) -fPIC -shared \
+		-Wl,-soname,$(SO).$(SO_MAJOR) \
+		-Wl,--version-script=lib/libagentproxy.map \
+		$(filter-out -pie,$(LDFLAGS_ALL)) -o $@ $(SO_OBJ) \
+		$(shell pkg-config --libs jansson)
+
+$(BUILD)/libagentproxy.a: $(SO_OBJ)
+	$(SAY_LD) ld -r -o $(@:.a=.o) $^ && \
+		objcopy --localize-hidden $(@:.a=.o) && \
+		rm -f $@ && ar rcs $@ $(@:.a=.o)
+
+$(BUILD)/pic/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(SAY_CC) $(CC) $(CPPFLAGS) $(CFLAGS_ALL) -fPIC -fvisibility=hidden \
+		-fno-lto -MMD -MP -c -o $@ $<
 
 # A C string of each line of the status page.
 $(BUILD)/src/admin/status.o: CPPFLAGS += -I$(BUILD)/src
@@ -131,6 +166,8 @@ UNIT	:= $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard tests/unit/test_*.c)))
 TSAN_UNIT := $(filter %/test_loop,$(UNIT)) \
 	     $(foreach n,agent rcu counter access,$(filter \
 	     $(BUILD)/tests/unit/test_$(n)%,$(UNIT)))
+
+$(BUILD)/tests/unit/test_agentproxy: $(BUILD)/libagentproxy.a
 
 $(UNIT): %: %.o $(LIB_OBJ)
 	$(LINK) -lcmocka
@@ -274,7 +311,7 @@ UNITS	:= $(wildcard systemd/*.service systemd/*.socket systemd/*.target)
 SYSUSERS := $(DESTDIR)$(PREFIX)/lib/sysusers.d
 COMPLETION := $(SHARE)/bash-completion/completions/agentproxyd
 
-install: all
+install: all install-lib
 	install -d $(SBIN) $(LIBEXEC) $(SHARE)/man/man8 $(ETC)/agents \
 		$(DESTDIR)$(UNITDIR) $(SHARE)/agentproxyd
 	install -m 755 $(BUILD)/agentproxyd $(SBIN)/
@@ -288,12 +325,29 @@ install: all
 		$(SYSUSERS)/agentproxyd.conf
 	install -D -m 644 packaging/agentproxyd.bash $(COMPLETION)
 
+INCLUDEDIR ?= $(PREFIX)/include
+LIBDIR	?= $(PREFIX)/lib
+TO_LIB	:= $(DESTDIR)$(LIBDIR)
+
+install-lib: lib
+	install -d $(DESTDIR)$(INCLUDEDIR) $(TO_LIB)/pkgconfig
+	install -m 644 lib/agentproxy.h $(DESTDIR)$(INCLUDEDIR)/
+	install -m 644 $(BUILD)/libagentproxy.a $(BUILD)/$(SO).$(VERSION) \
+		$(TO_LIB)/
+	ln -sf $(SO).$(VERSION) $(TO_LIB)/$(SO).$(SO_MAJOR)
+	ln -sf $(SO).$(SO_MAJOR) $(TO_LIB)/$(SO)
+	sed -e 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|' \
+		-e 's|@LIBDIR@|$(LIBDIR)|; s|@INCLUDEDIR@|$(INCLUDEDIR)|' \
+		lib/libagentproxy.pc.in > $(TO_LIB)/pkgconfig/libagentproxy.pc
+
 # The configuration stays.
 uninstall:
 	rm -f $(SBIN)/agentproxyd $(LIBEXEC)/denylist $(COMPLETION) \
 		$(SHARE)/man/man8/agentproxyd.8 $(SYSUSERS)/agentproxyd.conf \
 		$(UNITS:systemd/%=$(DESTDIR)$(UNITDIR)/%) \
-		$(MONITOR:conf/%=$(SHARE)/agentproxyd/%)
+		$(MONITOR:conf/%=$(SHARE)/agentproxyd/%) \
+		$(DESTDIR)$(INCLUDEDIR)/agentproxy.h \
+		$(TO_LIB)/libagentproxy.* $(TO_LIB)/pkgconfig/libagentproxy.pc
 
 # The Debian package, of what is committed; lintian looks at it if it is there.
 DEB_PACK := debhelper dpkg-dev fakeroot
@@ -318,7 +372,7 @@ print-objects:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
-.PHONY: all unit unit-tsan build-sim sim sim-mutations run-fuzz fuzz load lint \
+.PHONY: all lib install-lib unit unit-tsan build-sim sim sim-mutations run-fuzz fuzz load lint \
 	format check check-asan check-tsan check-e2e check-interop demo deps install deb \
 	uninstall dist clean print-objects pgo
 .SECONDARY:

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <strings.h>
 
 #include "base/addr.h"
 
@@ -101,22 +102,6 @@ static const char *parse_rule(char *line, unsigned number, struct rule *r)
 	return NULL;
 }
 
-static void add_edit(struct header_op *ops, unsigned *n, const struct rule *r)
-{
-	ops[(*n)++] = (struct header_op){ HEADER_SET, slice_str(r->name),
-					  slice_str(r->text) };
-}
-
-static void index_rule(struct rules *rules, const struct rule *r)
-{
-	if (r->kind == BODY && strlen(r->text) > rules->longest)
-		rules->longest = strlen(r->text);
-	else if (r->kind == SET_REQUEST)
-		add_edit(rules->request_ops, &rules->n_request_ops, r);
-	else if (r->kind == SET_RESPONSE)
-		add_edit(rules->response_ops, &rules->n_response_ops, r);
-}
-
 /* What is wrong with the file's line *number, or NULL. */
 static const char *read_rules(struct rules *rules, FILE *f, unsigned *number)
 {
@@ -138,7 +123,8 @@ static const char *read_rules(struct rules *rules, FILE *f, unsigned *number)
 		why = parse_rule(line, *number, r);
 		if (why)
 			return why;
-		index_rule(rules, r);
+		if (r->kind == BODY && strlen(r->text) > rules->longest)
+			rules->longest = strlen(r->text);
 		rules->n++;
 	}
 	return ferror(f) ? strerror(errno) : NULL;
@@ -151,9 +137,7 @@ static struct rules *rules_new(void)
 	if (!rules)
 		return NULL;
 	rules->rule = calloc(RULES_MAX + 1, sizeof(*rules->rule));
-	rules->request_ops = calloc(RULES_MAX, sizeof(struct header_op));
-	rules->response_ops = calloc(RULES_MAX, sizeof(struct header_op));
-	if (rules->rule && rules->request_ops && rules->response_ops)
+	if (rules->rule)
 		return rules;
 	rules_free(rules);
 	return NULL;
@@ -164,8 +148,6 @@ void rules_free(struct rules *rules)
 	if (!rules)
 		return;
 	free(rules->rule);
-	free(rules->request_ops);
-	free(rules->response_ops);
 	free(rules);
 }
 
@@ -190,16 +172,14 @@ struct rules *rules_load(const char *path)
 /* ---- matching ----------------------------------------------------------- */
 
 /* needle is in lower case. */
-static bool contains(struct slice s, const char *needle)
+static bool contains(const char *s, const char *needle)
 {
-	size_t n = strlen(needle);
-
-	for (size_t i = 0; i + n <= s.n; i++) {
+	for (; *s; s++) {
 		size_t k = 0;
 
-		while (k < n && ascii_lower(s.p[i + k]) == needle[k])
+		while (needle[k] && ascii_lower(s[k]) == needle[k])
 			k++;
-		if (k == n)
+		if (!needle[k])
 			return true;
 	}
 	return false;
@@ -213,18 +193,17 @@ static int hex(char c)
 
 /*
  * The path as a file system would take it: escapes decoded, no query, no
- * empty, "." or ".." segments. out has room for uri.n bytes.
+ * empty, "." or ".." segments. out has room for all of uri.
  */
-static struct slice plain_path(struct slice uri, char *out)
+static struct slice plain_path(const char *uri, char *out)
 {
 	size_t n = 0, from = 0;
 
-	for (size_t i = 0; i <= uri.n; i++) {
-		char c = i < uri.n && uri.p[i] != '?' ? uri.p[i] : '\0';
+	for (size_t i = 0;; i++) {
+		char c = uri[i] != '?' ? uri[i] : '\0';
 
-		if (c == '%' && i + 2 < uri.n && hex(uri.p[i + 1]) >= 0 &&
-		    hex(uri.p[i + 2]) >= 0) {
-			c = (char)(hex(uri.p[i + 1]) << 4 | hex(uri.p[i + 2]));
+		if (c == '%' && hex(uri[i + 1]) >= 0 && hex(uri[i + 2]) >= 0) {
+			c = (char)(hex(uri[i + 1]) << 4 | hex(uri[i + 2]));
 			c = c ? c : ' ';
 			i += 2;
 		}
@@ -249,8 +228,9 @@ static struct slice plain_path(struct slice uri, char *out)
 	return slice_of(out, n);
 }
 
-static bool head_matches(const struct rule *r, const struct event_head *h,
-			 struct slice path, const struct net_peer *client)
+static bool head_matches(const struct rule *r,
+			 const struct agentproxy_event *ev, struct slice path,
+			 const struct net_peer *client)
 {
 	switch (r->kind) {
 	case CLIENT:
@@ -258,10 +238,9 @@ static bool head_matches(const struct rule *r, const struct event_head *h,
 	case PATH:
 		return slice_has_prefix(path, slice_str(r->text));
 	case HEADER:
-		for (unsigned i = 0; i < h->n_fields; i++)
-			if (slice_eq_icase(field_name(&h->fields[i]),
-					   slice_str(r->name)) &&
-			    contains(field_value(&h->fields[i]), r->text))
+		for (unsigned i = 0; i < ev->n_fields; i++)
+			if (strcasecmp(ev->fields[i].name, r->name) == 0 &&
+			    contains(ev->fields[i].value, r->text))
 				return true;
 		return false;
 	case BODY:
@@ -274,39 +253,36 @@ static bool head_matches(const struct rule *r, const struct event_head *h,
 }
 
 const struct rule *rules_match_head(const struct rules *rules,
-				    const struct event *ev,
-				    struct arena *scratch, bool *failed)
+				    const struct agentproxy_event *ev,
+				    struct agentproxy_decision *d)
 {
-	char ip[INET6_ADDRSTRLEN], *room;
+	char *room = agentproxy_alloc(d, strlen(ev->uri) + 1);
 	struct net_peer client = { .family = 0 };
 	struct slice path;
 
-	room = arena_alloc(scratch, ev->head.uri.n + 1);
-	*failed = !room;
 	if (!room)
 		return NULL;
-	path = plain_path(ev->head.uri, room);
-	snprintf(ip, sizeof(ip), "%.*s", SLICE_FMT(ev->meta->client_ip));
-	(void)parse_ip(ip, &client);
+	path = plain_path(ev->uri, room);
+	(void)parse_ip(ev->client_ip, &client);
 	for (unsigned i = 0; i < rules->n; i++)
-		if (head_matches(&rules->rule[i], &ev->head, path, &client))
+		if (head_matches(&rules->rule[i], ev, path, &client))
 			return &rules->rule[i];
 	return NULL;
 }
 
 const struct rule *rules_match_chunk(const struct rules *rules,
-				     struct rules_tail *tail, struct slice data,
-				     struct arena *scratch, bool *failed)
+				     struct rules_tail *tail,
+				     const struct agentproxy_event *ev,
+				     struct agentproxy_decision *d)
 {
-	size_t n = tail->n + data.n, keep;
-	char *text = arena_alloc(scratch, n);
+	size_t n = tail->n + ev->size, keep;
+	char *text = agentproxy_alloc(d, n);
 
-	*failed = !text;
 	if (!text)
 		return NULL;
 	memcpy(text, tail->bytes, tail->n);
-	for (size_t i = 0; i < data.n; i++)
-		text[tail->n + i] = ascii_lower(data.p[i]);
+	for (size_t i = 0; i < ev->size; i++)
+		text[tail->n + i] = ascii_lower(ev->data[i]);
 	for (unsigned i = 0; i < rules->n; i++) {
 		const struct rule *r = &rules->rule[i];
 
@@ -318,4 +294,17 @@ const struct rule *rules_match_chunk(const struct rules *rules,
 	memcpy(tail->bytes, text + n - keep, keep);
 	tail->n = keep;
 	return NULL;
+}
+
+void rules_edit(const struct rules *rules, struct agentproxy_decision *d)
+{
+	for (unsigned i = 0; i < rules->n; i++) {
+		const struct rule *r = &rules->rule[i];
+
+		if (r->kind == SET_REQUEST || r->kind == SET_RESPONSE)
+			agentproxy_set_header(d, r->kind == SET_REQUEST ?
+					      AGENTPROXY_REQUEST :
+					      AGENTPROXY_RESPONSE, r->name,
+					      r->text);
+	}
 }

@@ -5,7 +5,7 @@
 #ifndef AGENTS_RULES_H
 #define AGENTS_RULES_H
 
-#include "wire/codec.h"
+#include "agentproxy.h"
 
 #define RULES_MAX	1024u
 #define RULES_TEXT_MAX	256u		/* of a name or a text, with NUL */
@@ -16,9 +16,6 @@ struct rules {
 	unsigned n;
 	struct rule *rule;
 	size_t longest;			/* of the body texts; 0: none */
-	/* The edits that go with an allow. */
-	struct header_op *request_ops, *response_ops;
-	unsigned n_request_ops, n_response_ops;
 };
 
 /* The end of what was seen of a body, for texts that lie over two chunks. */
@@ -35,15 +32,18 @@ void rules_free(struct rules *rules);
 const char *rule_id(const struct rule *rule);
 
 /*
- * The first rule that blocks this, or NULL. Memory for the matching comes from
- * scratch; *failed: there was none, nothing is known.
+ * The first rule that blocks this, or NULL. Without memory for the matching d
+ * is a failure.
  */
 const struct rule *rules_match_head(const struct rules *rules,
-				    const struct event *ev,
-				    struct arena *scratch, bool *failed);
+				    const struct agentproxy_event *ev,
+				    struct agentproxy_decision *d);
 /* The same for the next chunk of a body; tail is zeroed before the first. */
 const struct rule *rules_match_chunk(const struct rules *rules,
-				     struct rules_tail *tail, struct slice data,
-				     struct arena *scratch, bool *failed);
+				     struct rules_tail *tail,
+				     const struct agentproxy_event *ev,
+				     struct agentproxy_decision *d);
+/* The edits that go with an allow. */
+void rules_edit(const struct rules *rules, struct agentproxy_decision *d);
 
 #endif

@@ -154,7 +154,8 @@ static void answer_handshake(struct sim_peer *p)
 	block_pool_init(&pool);
 	outq_init(&q, &pool);
 	if (!wire_agent_encode_handshake(&q, "guard", "1", the_case->json ?
-					 WIRE_JSON : WIRE_MSGPACK))
+					 WIRE_JSON : WIRE_MSGPACK,
+					 WIRE_AGENT_ALL_EVENTS))
 		abort();
 	flush(p, &q);
 }

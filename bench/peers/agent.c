@@ -113,7 +113,8 @@ static bool on_handshake(struct link *l, struct slice payload)
 	l->format.shape = WIRE_MAP;
 	l->format.raw_body = raw && msgpack;
 	return wire_agent_encode_handshake(&l->out, "bench", "1",
-					   l->format.encoding);
+					   l->format.encoding,
+					   WIRE_AGENT_ALL_EVENTS);
 }
 
 static bool on_frame(struct link *l, uint8_t type, struct slice payload)

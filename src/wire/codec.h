@@ -137,8 +137,11 @@ bool wire_agent_encode_reply(struct outq *q, const struct wire_format *f,
 /* The proxy's handshake: what it offers; and the answer. */
 bool wire_agent_decode_handshake(struct slice payload, bool *offers_msgpack,
 	bool *offers_json) MUST_CHECK;
+/* events: bits (1 << enum event_type) of what the agent says it looks at. */
+#define WIRE_AGENT_ALL_EVENTS	((1u << EVENT_N) - 1)
 bool wire_agent_encode_handshake(struct outq *q, const char *name,
-	const char *version, enum wire_encoding encoding) MUST_CHECK;
+	const char *version, enum wire_encoding encoding, unsigned events)
+	MUST_CHECK;
 bool wire_agent_encode_go_handshake(struct outq *q, const char *name)
 	MUST_CHECK;
 /* v1's {"success":...}. */

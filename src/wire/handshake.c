@@ -225,10 +225,32 @@ out:
 	return good;
 }
 
+static char *put_events(char *o, unsigned events)
+{
+	static const unsigned char numbers[EVENT_N] = {
+		[EVENT_REQUEST_HEAD] = 1, [EVENT_REQUEST_CHUNK] = 2,
+		[EVENT_RESPONSE_HEAD] = 3, [EVENT_RESPONSE_CHUNK] = 4,
+		[EVENT_COMPLETE] = 5, [EVENT_CONFIGURE] = 8,
+	};
+	bool first = true;
+
+	for (unsigned i = 0; i < EVENT_N; i++) {
+		if (!(events & 1u << i))
+			continue;
+		if (!first)
+			o = put_byte(o, ',');
+		o = put_byte(o, '0' + numbers[i]);
+		first = false;
+	}
+	return o;
+}
+
 bool wire_agent_encode_handshake(struct outq *q, const char *name,
 				 const char *version,
-				 enum wire_encoding encoding)
+				 enum wire_encoding encoding, unsigned events)
 {
+	const unsigned chunks = 1u << EVENT_REQUEST_CHUNK |
+				1u << EVENT_RESPONSE_CHUNK;
 	struct slice n = slice_str(name), v = slice_str(version);
 	unsigned ignored = 0;
 	char *start, *o;
@@ -242,10 +264,13 @@ bool wire_agent_encode_handshake(struct outq *q, const char *name,
 	o = put_json_text(o, n, &ignored);
 	o = put_json_text(PUT_LIT(o, ",\"name\":"), n, &ignored);
 	o = put_json_text(PUT_LIT(o, ",\"version\":"), v, &ignored);
-	o = PUT_LIT(o, ",\"supported_events\":[1,2,3,4,5,8],\"features\":{"
-		    "\"streaming_body\":true,\"websocket\":false,"
-		    "\"guardrails\":false,\"config_push\":true,"
-		    "\"metrics_export\":false,\"concurrent_requests\":0,"
+	o = put_events(PUT_LIT(o, ",\"supported_events\":["), events);
+	o = PUT_LIT(o, "],\"features\":{\"streaming_body\":");
+	o = put_json_bool(o, events & chunks);
+	o = PUT_LIT(o, ",\"websocket\":false,\"guardrails\":false"
+		       ",\"config_push\":");
+	o = put_json_bool(o, events & 1u << EVENT_CONFIGURE);
+	o = PUT_LIT(o, ",\"metrics_export\":false,\"concurrent_requests\":0,"
 		    "\"cancellation\":false,\"flow_control\":false,"
 		    "\"health_reporting\":false},\"limits\":{"
 		    "\"max_body_size\":0,\"max_concurrency\":0,"

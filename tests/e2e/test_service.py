@@ -199,6 +199,9 @@ def test_service_install(env):
                  "usr/lib/sysusers.d/agentproxyd.conf",
                  "usr/share/agentproxyd/grafana-dashboard.json",
                  "usr/share/agentproxyd/alerts.yaml",
+                 "usr/include/agentproxy.h", "usr/lib/libagentproxy.a",
+                 "usr/lib/libagentproxy.so", "usr/lib/libagentproxy.so.0",
+                 "usr/lib/pkgconfig/libagentproxy.pc",
                  "usr/share/bash-completion/completions/agentproxyd"):
         check(os.path.exists(env.path(path)), path)
     # The units name what was installed.

@@ -482,7 +482,8 @@ static void on_handshake(struct link *l, struct slice payload)
 	if (l->format.dialect == WIRE_GO ?
 	    !wire_agent_encode_go_handshake(&q, "scripted") :
 	    !wire_agent_encode_handshake(&q, "scripted", VERSION,
-					 l->format.encoding))
+					 l->format.encoding,
+					 WIRE_AGENT_ALL_EVENTS))
 		l->dead = true;
 	p = linear(&q, &n);
 	if (p)

@@ -373,7 +373,8 @@ static void do_handshake(struct job *j)
 	ok = a->dialect == WIRE_GO ?
 	     wire_agent_encode_go_handshake(&q, a->name) :
 	     wire_agent_encode_handshake(&q, a->name, "1",
-					 l->format.encoding);
+					 l->format.encoding,
+					 WIRE_AGENT_ALL_EVENTS);
 	ASSERT(ok);
 	px_link_send_queue(l, &q);
 }

@@ -239,7 +239,9 @@ static void test_agent_answer(void **state)
 
 	fixture_init(&x);
 	assert_true(wire_agent_encode_handshake(&x.q, "deny list", "1\n2",
-						WIRE_MSGPACK));
+						WIRE_MSGPACK,
+						1u << EVENT_REQUEST_HEAD |
+						1u << EVENT_CONFIGURE));
 	frame = fixture_take(&x, &n);
 	assert_true(wire_decode_handshake(slice_of(frame + 5, n - 5),
 					  WIRE_OFFER_BOTH, &h));

@@ -1,0 +1,149 @@
+"""For people who write agents: the examples of docs/writing-agents.md, built
+and run as their authors would, behind the daemon."""
+import os
+import re
+import shutil
+import signal
+import subprocess
+
+from lib import ROOT, Skip, check, eq, fetch, wait_for
+from test_interop import built
+
+EXAMPLES = os.path.join(ROOT, "agents/examples")
+
+
+def run(argv, **more):
+    p = subprocess.run(argv, capture_output=True, text=True, **more)
+    eq(p.returncode, 0, "%s: %s%s" % (argv[:3], p.stdout, p.stderr))
+    return p.stdout
+
+
+def check_agent(env, path, *options):
+    p = subprocess.run([env.binary("agentproxyd"), "check-agent"]
+                       + list(options) + [path],
+                       capture_output=True, text=True, timeout=60)
+    return p.returncode, p.stdout + p.stderr
+
+
+def example(env, argv, encoding="json", mode="stream", **environ):
+    """What all of them do; the agent's process."""
+    sock = env.path("waf.sock")
+    with open(env.path("agent.log"), "wb") as log:
+        agent = env.spawn(argv + [sock], stdout=log, stderr=log,
+                          env=dict(os.environ, **environ))
+    wait_for(lambda: os.path.exists(sock) or agent.poll() is not None,
+             "the agent's socket")
+    o = env.origin()
+    d = env.proxy(o.port, {"waf": {"timeout": "5s",
+                                   "may_mutate": "request"}},
+                  {"agents": [{"name": "waf", "request_body": mode}]})
+    r = fetch(d.port)
+    eq((r.status, r.get("x-checked-by"), o.seen[0].get("x-checked-by")),
+       (200, "example", "example"))
+    r = fetch(d.port, target="/admin/x")
+    eq((r.status, r.body), (403, b"denied\n"))
+    eq(len(o.seen), 1)
+    for body in (b"nothing", b"a secret, a secret", b"x" * 200000):
+        r = fetch(d.port, "POST", body=body)
+        eq(r.status, 200)
+        eq(o.seen[-1].body, body.replace(b"secret", b"******"))
+    eq(d.metric("agent_failures_total"), 0)
+    instance = '"encoding":"%s"' % encoding
+    check(instance in d.admin("/agents").text.replace(" ", ""), instance)
+    code, text = check_agent(env, sock)
+    eq(code, 0, text)
+    check("fail" not in text.replace("0 failed", ""), text)
+    return agent, d
+
+
+def test_authors_guide(env):
+    """What the guide quotes is what is tested here."""
+    with open(os.path.join(ROOT, "docs/writing-agents.md")) as f:
+        quotes = dict(re.findall(r"<!-- (\S+) -->\n```\w+\n(.*?)```\n",
+                                 f.read(), re.S))
+    eq(sorted(quotes), ["agents/examples/" + e for e in (
+        "c/example.c", "go/main.go", "python/example.py",
+        "rust/src/main.rs")])
+    for path, text in quotes.items():
+        with open(os.path.join(ROOT, path)) as f:
+            eq(text, f.read(), path)
+
+
+# ---- C ------------------------------------------------------------------------
+
+def installed(env):
+    """libagentproxy as `make install` leaves it; flags that find it."""
+    flavour = os.path.basename(env.build)
+    top = env.path("root")
+    run(["make", "-s", "-C", ROOT, "install-lib", "FLAVOUR=" + flavour,
+         "DESTDIR=" + top, "PREFIX=/usr"])
+    flags = run(["pkg-config", "--cflags", "--libs", "libagentproxy"],
+                env=dict(os.environ, PKG_CONFIG_SYSROOT_DIR=top,
+                         PKG_CONFIG_PATH=top + "/usr/lib/pkgconfig")).split()
+    sanitize = {"asan": ["-fsanitize=address,undefined"],
+                "tsan": ["-fsanitize=thread"]}.get(flavour, [])
+    return top + "/usr/lib", sanitize, flags
+
+
+def test_authors_c(env):
+    lib, sanitize, flags = installed(env)
+    src, out = os.path.join(EXAMPLES, "c/example.c"), env.path("example")
+    run(["cc", "-Wall", "-Werror"] + sanitize + [src, "-o", out] + flags)
+    agent, d = example(env, [out], "msgpack",
+                       LD_LIBRARY_PATH=lib)
+    rules = d.access(2)[1]["agents"][0]["rules"]
+    eq(rules, ["admin"])
+    agent.send_signal(signal.SIGTERM)
+    eq(agent.wait(10), 0)
+    check(not os.path.exists(env.path("waf.sock")), "the socket is left")
+
+
+def test_authors_c_static(env):
+    lib, sanitize, flags = installed(env)
+    src, out = os.path.join(EXAMPLES, "c/example.c"), env.path("example")
+    run(["cc"] + sanitize + [src, "-o", out]
+        + [f for f in flags if not f.startswith("-l")]
+        + [lib + "/libagentproxy.a", "-ljansson"])
+    example(env, [out], "msgpack", "hold")
+
+
+def test_authors_c_names(env):
+    """The libraries show what the header has, and nothing else."""
+    lib, _, flags = installed(env)
+    header = os.path.join(lib, "../include/agentproxy.h")
+    with open(header) as f:
+        text = re.sub(r"/\*.*?\*/", "", f.read(), flags=re.S)
+    want = set(re.findall(r"\b(agentproxy_\w+)\(", text))
+    for name, option in ("libagentproxy.so", "-D"), ("libagentproxy.a", "-g"):
+        out = run(["nm", option, "--defined-only", os.path.join(lib, name)])
+        have = set(re.findall(r" T (?:_*asan\w*|(\w+))", out)) - {""}
+        eq(have, want, name)
+    run(["cc", "-x", "c", "-std=c99", "-pedantic", "-Wall", "-Wextra",
+         "-Werror", "-fsyntax-only", header])
+
+
+# ---- the others ---------------------------------------------------------------
+
+def test_authors_python(env):
+    agent, d = example(
+        env, ["python3", os.path.join(EXAMPLES, "python/example.py")],
+        PYTHONPATH=os.path.join(ROOT, "agents/python"))
+    eq(d.access(2)[1]["agents"][0]["rules"], ["admin"])
+    agent.send_signal(signal.SIGTERM)
+    eq(agent.wait(10), 0)
+    check(not os.path.exists(env.path("waf.sock")), "the socket is left")
+
+
+def test_authors_go(env):
+    if not shutil.which("go"):
+        raise Skip("no go here")
+    out = env.path("example")
+    run(["go", "build", "-o", out, "."], cwd=os.path.join(EXAMPLES, "go"),
+        env=dict(os.environ, GOFLAGS="-buildvcs=false", GO111MODULE="on",
+                 GOCACHE=os.environ.get("GOCACHE", os.path.join(
+                     ROOT, "build/go-cache"))))
+    example(env, [out])
+
+
+def test_interop_example_rust(env):
+    example(env, [built("example")], mode="buffer")
