@@ -88,6 +88,13 @@ static void in_idle(struct stream *s)
 	start_check(s);
 }
 
+static bool in_new(struct stream *s, size_t size)
+{
+	s->in = block_new(&s->loop->blocks, size);
+	s->in_pos = s->in_end = 0;
+	return s->in != NULL;
+}
+
 /*
  * Puts what is unconsumed at the start of a block of at least `size` bytes:
  * the same one if nobody else has a reference, or another. Bytes that somebody
@@ -98,15 +105,16 @@ static bool in_renew(struct stream *s, size_t size)
 	struct block *old = s->in, *new;
 	size_t n = in_bytes(s);
 
-	if (old && old->refs == 1 && old->size >= size) {
+	if (!old)
+		return in_new(s, size);
+	if (old->refs == 1 && old->size >= size) {
 		memmove(old->data, old->data + s->in_pos, n);
 		new = old;
 	} else {
 		new = block_new(&s->loop->blocks, size);
 		if (!new)
 			return false;
-		if (n)
-			memcpy(new->data, old->data + s->in_pos, n);
+		memcpy(new->data, old->data + s->in_pos, n);
 		block_put(old);
 	}
 	s->in = new;
@@ -125,7 +133,7 @@ static enum in_room in_make_room(struct stream *s)
 	size_t n = in_bytes(s), room;
 
 	if (!s->in)
-		return in_renew(s, want) ? IN_ROOM : IN_NO_MEMORY;
+		return in_new(s, want) ? IN_ROOM : IN_NO_MEMORY;
 	if (n == 0 && (s->in->refs == 1 || s->in->size < want))
 		return in_renew(s, want) ? IN_ROOM : IN_NO_MEMORY;
 	room = s->in->size - s->in_end;
