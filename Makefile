@@ -7,6 +7,7 @@
 #	make deps		Debian's packages (demo and check do it too)
 #
 #	make check-asan check-tsan check-e2e check-interop lint format
+#	make dialects waf-time	docs/dialects.md of what ran; what a WAF costs
 #	make sim SEEDS=1-1000	the simulator; SEED=7 replays one, verbosely
 #	make sim-mutations	does it find faults that are put in?
 #	make fuzz FUZZ_SECONDS=60
@@ -281,10 +282,30 @@ check-e2e: deps
 
 # Agents on the public crates; wants cargo (rustc 1.95) and protoc, else all is
 # skipped. `make check INTEROP=1` has it too.
+VECTOR_TESTS := $(addprefix build/asan/tests/unit/test_wire_,vectors dialects)
+
 check-interop: deps
 	@$(MAKE_F)release all load
 	@tests/interop/build
+	@$(MAKE_F)asan $(VECTOR_TESTS)
 	@tests/run interop:release
+	@[ -e build/interop/skipped ] || tests/interop/table asan
+
+# docs/dialects.md, of what ran.
+dialects: deps
+	@$(MAKE_F)release all load
+	@$(MAKE_F)asan $(VECTOR_TESTS)
+	@tests/interop/build
+	@tests/e2e/run --build build/release interop_ >build/interop/log || \
+		{ cat build/interop/log; exit 1; }
+	@tests/interop/table asan --write
+
+# What the WAF adds to a request: time, and CPU time of each process.
+waf-time: deps
+	@$(MAKE_F)release all load
+	@tests/interop/build
+	@tests/e2e/run --build build/release interop_waf_time
+	@cat build/interop/waf.txt
 
 demo: deps
 	@$(MAKE_F)release all
@@ -377,7 +398,8 @@ print-objects:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
-.PHONY: all lib install-lib unit unit-tsan build-sim sim sim-mutations run-fuzz fuzz load lint \
-	format check check-asan check-tsan check-e2e check-interop demo deps install deb \
+.PHONY: all lib install-lib unit unit-tsan build-sim sim sim-mutations run-fuzz \
+	fuzz load lint format check check-asan check-tsan check-e2e check-interop \
+	dialects waf-time demo deps install deb \
 	uninstall dist clean print-objects pgo
 .SECONDARY:

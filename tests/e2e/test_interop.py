@@ -1,7 +1,7 @@
 """Agents of ours on the public crates, so that our codec is not tested against
 itself alone: dialect x encoding x event x decision, through the daemon. Built
-by tests/interop/build; skipped where they are not. The table of what ran
-against what goes to build/interop/table.txt."""
+by tests/interop/build; skipped where they are not. What ran against what goes
+to build/interop/cells.json, of which tests/interop/table makes a page."""
 import json
 import os
 import re
@@ -16,18 +16,26 @@ BUILT = os.path.join(ROOT, "build/interop")
 ALL = ("stream", "hold", "buffer")
 AGENTS = {
     "json": ("v2", "json", "crate zentinel-agent-protocol 0.6.45", ALL),
-    "msgpack": ("v2", "msgpack", "the same with binary-uds: map replies",
-                ALL),
-    "old-msgpack": ("v2", "msgpack", "crate 0.6.26: array replies", ALL),
-    "new-msgpack": ("v2", "msgpack", "crate 0.6.54", ALL),
+    "msgpack": ("v2", "msgpack", "crate zentinel-agent-protocol 0.6.45 with "
+                "`binary-uds`: replies are maps", ALL),
+    "old-msgpack": ("v2", "msgpack", "crate zentinel-agent-protocol 0.6.26: "
+                    "replies are arrays", ALL),
+    "new-msgpack": ("v2", "msgpack", "crate zentinel-agent-protocol 0.6.54",
+                    ALL),
     "sdk-json": ("v2", "json", "zentinel-agent-sdk 0.3.0", ("buffer",)),
-    "sdk-msgpack": ("v2", "msgpack", "the same with binary-uds",
+    "sdk-msgpack": ("v2", "msgpack", "zentinel-agent-sdk 0.3.0 with "
+                    "`binary-uds`",
                     ("buffer",)),
     "v1": ("v1", "json", "crate sentinel-agent-protocol 0.4.14", ALL),
     "sdk-v1": ("v1", "json", "zentinel-agent-sdk 0.2.0", ("buffer",)),
     # No registry has the Go SDK.
     "go": ("go", "json", "scripted-agent, which is ours", ALL),
 }
+SHORT = {"json": "crate 0.6.45", "msgpack": "crate 0.6.45",
+         "old-msgpack": "crate 0.6.26", "new-msgpack": "crate 0.6.54",
+         "sdk-json": "SDK 0.3.0", "sdk-msgpack": "SDK 0.3.0",
+         "v1": "v1 crate 0.4.14", "sdk-v1": "SDK 0.2.0",
+         "go": "scripted-agent"}
 EVENTS = ("request-head", "request-chunk", "response-head", "response-chunk")
 DECISIONS = ("allow", "block", "edit", "redirect", "challenge", "auth",
              "replace", "drop", "more", "slow", "crash")
@@ -378,40 +386,25 @@ def register():
             globals()["test_interop_%s_%s" % (name, fn.__name__)] = test
 
 
-def table():
-    columns = DECISIONS
-    out = ["Each cell: the bodies' modes it passed in (n none, s stream, h "
-           "hold, b buffer);",
-           "-: there is no such thing; empty: did not run. What is beyond "
-           "a peer: go-v2 has no",
-           "body mutation and no configure; the SDK sees no chunk's index "
-           "(buffer only) and has",
-           "set for add; a mutation answers a chunk only; in stream an "
-           "undecided chunk goes on.", ""]
-    for name, (dialect, encoding, text, _) in AGENTS.items():
-        if any(k[0] == name for k in CELLS):
-            out.append("%-12s %s %s, %s" % (name, dialect, encoding, text))
-    out += ["", "%-12s %-15s" % ("agent", "event")
-            + "".join("%-10s" % c for c in columns)]
-    for name in AGENTS:
-        for event in EVENTS + ("complete", "configure"):
-            row = ""
-            for what in columns:
-                ran = CELLS.get((name, event, what))
-                none = event not in EVENTS or not modes_of(name, event, what)
-                row += "%-10s" % ("".join(m[0] for m in ran) if ran
-                                  else "-" if none else "")
-            if any(k[:2] == (name, event) for k in CELLS):
-                out.append(("%-12s %-15s%s" % (name, event, row)).rstrip())
-    return "\n".join(out) + "\n"
+def results():
+    """For tests/interop/table, which makes docs/dialects.md of it."""
+    columns = [(n, e, w) for n in AGENTS for e in EVENTS for w in DECISIONS
+               if modes_of(n, e, w)]
+    columns += [(n, "complete", "allow") for n in AGENTS]
+    columns += [(n, "configure", w) for n in AGENTS if n != "go"
+                for w in ("allow", "block")]
+    return {"agents": {name: {"dialect": d, "encoding": e, "text": text,
+                              "short": SHORT[name]}
+                       for name, (d, e, text, _) in AGENTS.items()},
+            "can": {" ".join(k): True for k in columns},
+            "ran": {" ".join(k): v for k, v in CELLS.items()}}
 
 
 register()
 
 
-def test_interop_table(env):
+def test_interop_results(env):
     if not CELLS:
         raise Skip("nothing ran")
-    with open(os.path.join(BUILT, "table.txt"), "w") as f:
-        f.write(table())
-    print(table())
+    with open(os.path.join(BUILT, "cells.json"), "w") as f:
+        json.dump(results(), f, indent=1)
