@@ -2,23 +2,41 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <event2/buffer.h>
+#include <event2/bufferevent.h>
 #include <event2/event.h>
 #include <event2/http.h>
 
+#include "base/list.h"
 #include "base/mem.h"
 
 #define HEADER_BYTES	(16 * 1024)
 #define BODY_BYTES	1024
 #define TIMEOUT_S	10
 
+/* Nobody needs more; a client that comes then takes the place of the one that
+ * has asked nothing for longest, be it a slow one on purpose. */
+#define CONNECTIONS_MAX	64
+/* All that evhttp may know, so that we are asked and can say 405. */
+#define ALL_METHODS	0xffff
+
 struct admin {
 	struct evhttp *http;
 	struct evhttp_bound_socket *listening;	/* NULL: not any more */
 	admin_view_fn *view;
 	void *arg;
+	struct cds_list_head peers;		/* quietest first */
+	unsigned n_peers;
+};
+
+/* A connection. evhttp counts none and tells of the end of none, so we hold a
+ * reference: what has no callbacks any more has been let go. */
+struct peer {
+	struct cds_list_head node;
+	struct bufferevent *bev;
 };
 
 static const char *const type_names[] = {
@@ -81,6 +99,82 @@ static void answer_short(struct evhttp_request *req, unsigned status)
 	answer(req, status, ADMIN_TEXT, text, (size_t)n);
 }
 
+/* ---- connections ---------------------------------------------------------- */
+
+static void peer_free(struct admin *a, struct peer *p)
+{
+	cds_list_del(&p->node);
+	a->n_peers--;
+	bufferevent_decref(p->bev);
+	mem_free(p);
+}
+
+static void forget_gone(struct admin *a)
+{
+	struct peer *p, *next;
+
+	cds_list_for_each_entry_safe(p, next, &a->peers, node) {
+		bufferevent_data_cb read_cb, write_cb;
+		bufferevent_event_cb event_cb;
+		void *arg;
+
+		bufferevent_getcb(p->bev, &read_cb, &write_cb, &event_cb,
+				  &arg);
+		if (!event_cb)
+			peer_free(a, p);
+	}
+}
+
+/* evhttp sees its end, and closes it. */
+static void drop_quietest(struct admin *a)
+{
+	struct peer *p = caa_container_of(a->peers.next, struct peer, node);
+
+	shutdown(bufferevent_getfd(p->bev), SHUT_RDWR);
+	peer_free(a, p);
+}
+
+/* What evhttp is to talk through to a new client. NULL, without memory: it
+ * makes its own, which is not counted. */
+static struct bufferevent *on_peer(struct event_base *base, void *arg)
+{
+	struct admin *a = arg;
+	struct peer *p = mem_zalloc(sizeof(*p));
+
+	/* Without CLOSE_ON_FREE: then evhttp closes it, our reference or no. */
+	if (p)
+		p->bev = bufferevent_socket_new(base, -1, 0);
+	if (!p || !p->bev) {
+		mem_free(p);
+		return NULL;
+	}
+	forget_gone(a);
+	if (a->n_peers == CONNECTIONS_MAX)
+		drop_quietest(a);
+	bufferevent_incref(p->bev);
+	cds_list_add_tail(&p->node, &a->peers);
+	a->n_peers++;
+	return p->bev;
+}
+
+static void peer_spoke(struct admin *a, struct evhttp_request *req)
+{
+	struct evhttp_connection *conn = evhttp_request_get_connection(req);
+	struct bufferevent *bev =
+		conn ? evhttp_connection_get_bufferevent(conn) : NULL;
+	struct peer *p;
+
+	cds_list_for_each_entry(p, &a->peers, node) {
+		if (p->bev != bev)
+			continue;
+		cds_list_del(&p->node);
+		cds_list_add_tail(&p->node, &a->peers);
+		return;
+	}
+}
+
+/* ---- requests ------------------------------------------------------------- */
+
 static void on_request(struct evhttp_request *req, void *arg)
 {
 	struct admin *a = arg;
@@ -94,8 +188,11 @@ static void on_request(struct evhttp_request *req, void *arg)
 	unsigned status;
 	FILE *out;
 
+	peer_spoke(a, req);
 	if (method != EVHTTP_REQ_GET && method != EVHTTP_REQ_HEAD) {
 		header(req, "Allow", "GET, HEAD");
+		/* Has it a body? evhttp knows that of some methods only. */
+		header(req, "Connection", "close");
 		answer_short(req, 405);
 		return;
 	}
@@ -124,18 +221,16 @@ struct admin *admin_new(struct event_base *base, int fd, admin_view_fn *view,
 		goto fail;
 	a->view = view;
 	a->arg = arg;
+	CDS_INIT_LIST_HEAD(&a->peers);
 	a->http = evhttp_new(base);
 	if (!a->http)
 		goto fail;
-	/* All that evhttp knows, so that we are asked and can say 405. */
-	evhttp_set_allowed_methods(a->http, EVHTTP_REQ_GET | EVHTTP_REQ_POST |
-		EVHTTP_REQ_HEAD | EVHTTP_REQ_PUT | EVHTTP_REQ_DELETE |
-		EVHTTP_REQ_OPTIONS | EVHTTP_REQ_TRACE | EVHTTP_REQ_CONNECT |
-		EVHTTP_REQ_PATCH);
+	evhttp_set_allowed_methods(a->http, ALL_METHODS);
 	evhttp_set_max_headers_size(a->http, HEADER_BYTES);
 	evhttp_set_max_body_size(a->http, BODY_BYTES);
 	evhttp_set_timeout(a->http, TIMEOUT_S);
 	evhttp_set_gencb(a->http, on_request, a);
+	evhttp_set_bevcb(a->http, on_peer, a);
 	a->listening = evhttp_accept_socket_with_handle(a->http, fd);
 	if (!a->listening)
 		goto fail;
@@ -160,5 +255,6 @@ void admin_free(struct admin *a)
 	if (!a)
 		return;
 	evhttp_free(a->http);
+	forget_gone(a);
 	mem_free(a);
 }
