@@ -112,6 +112,39 @@ struct wire_handshake {
 bool wire_decode_handshake(struct slice payload, enum wire_offer offer,
 	struct wire_handshake *h) MUST_CHECK;
 
+/* ---- registration: an agent dials in (protocol page 9) ------------------ */
+
+#define WIRE_AGENT_ID_MAX	64u
+#define WIRE_TOKEN_MAX		256u
+
+struct wire_registration {
+	bool go;		/* 0x03, which wants its 0x04 */
+	char id[WIRE_AGENT_ID_MAX + 1];
+	bool has_token;
+	char token[WIRE_TOKEN_MAX];
+	size_t token_len;	/* 0: longer than any that we have */
+	/* For the log: cut, made printable. */
+	char name[65], version[33], metadata[129];
+	const char *error;	/* static: what is wrong with it; NULL */
+};
+
+/*
+ * The first frame of a connection. False: it is no registration, or one whose
+ * form is wrong; r->error says so, and r->go how it wants to be told.
+ */
+bool wire_decode_registration(uint8_t type, struct slice payload,
+	struct wire_registration *r) MUST_CHECK;
+
+struct wire_registered {
+	bool go;
+	const char *error;	/* NULL: accepted */
+	const char *proxy_id, *connection_id;
+	const char *config_json;	/* into a go-v2 ack; NULL: none */
+};
+/* 0x02 or 0x04. */
+bool wire_encode_registered(struct outq *q, const struct wire_registered *r)
+	MUST_CHECK;
+
 /* ---- the agent's side (agents/, tests/scripted-agent) ------------------- */
 
 /*
@@ -143,6 +176,11 @@ bool wire_agent_encode_handshake(struct outq *q, const char *name,
 	const char *version, enum wire_encoding encoding, unsigned events)
 	MUST_CHECK;
 bool wire_agent_encode_go_handshake(struct outq *q, const char *name)
+	MUST_CHECK;
+/* 0x01, or go-v2's 0x03; token may be NULL. And whether the answer accepts. */
+bool wire_agent_encode_registration(struct outq *q, bool go, const char *id,
+	const char *token) MUST_CHECK;
+bool wire_agent_decode_registered(uint8_t type, struct slice payload)
 	MUST_CHECK;
 /* v1's {"success":...}. */
 bool wire_agent_encode_ack(struct outq *q, bool success) MUST_CHECK;
