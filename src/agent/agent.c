@@ -66,9 +66,15 @@ static bool copy_config(struct config_agent *to,
 	to->owns_headers = copy_strings(from->owns_headers,
 					from->n_owns_headers);
 	to->config_json = NULL;
+	to->reverse_token = NULL;
 	if (from->config_json) {
 		to->config_json = mem_strdup(slice_str(from->config_json));
 		if (!to->config_json)
+			return false;
+	}
+	if (from->reverse_token) {
+		to->reverse_token = mem_strdup(slice_str(from->reverse_token));
+		if (!to->reverse_token)
 			return false;
 	}
 	return to->name && to->sockets && to->owns_headers;
@@ -120,6 +126,8 @@ bool agent_same(const struct agent *a, const struct config_agent *c)
 	       o->go_release == c->go_release &&
 	       o->peer_uid == c->peer_uid && o->peer_gid == c->peer_gid &&
 	       same_text(o->config_json, c->config_json) &&
+	       o->reverse == c->reverse &&
+	       same_text(o->reverse_token, c->reverse_token) &&
 	       o->max_concurrency == c->max_concurrency;
 }
 
@@ -137,12 +145,14 @@ static void agent_free(struct agent *a)
 	}
 	mem_free(a->local);
 	if (a->instances)
-		for (unsigned i = 0; i < a->config.n_sockets; i++)
+		for (unsigned i = 0; i < a->n_instances; i++)
 			pthread_mutex_destroy(&a->instances[i].lock);
 	mem_free(a->instances);
 	free_strings(a->config.owns_headers, a->config.n_owns_headers);
 	free_strings(a->config.sockets, a->config.n_sockets);
 	mem_free((void *)a->config.config_json);
+	mem_free((void *)a->config.reverse_token);
+	hub_put(a->hub);
 	mem_free((void *)a->config.name);
 	pthread_mutex_destroy(&a->breaker.lock);
 	pthread_mutex_destroy(&a->report_lock);
@@ -194,13 +204,14 @@ static bool new_locals(struct agent *a)
 			return false;
 		l->agent = a;
 		l->metrics = metrics_set_local(a->set, w);
-		l->instances = mem_zalloc_aligned(a->config.n_sockets *
+		l->instances = mem_zalloc_aligned(a->n_instances *
 						  sizeof(*l->instances));
-		l->max_up = per * c->n_sockets;
+		/* And one that is borrowed. */
+		l->max_up = per * a->n_instances + (a->hub ? 1 : 0);
 		l->up = mem_zalloc(l->max_up * sizeof(struct link *));
 		if (!l->instances || !l->up)
 			return false;
-		for (unsigned i = 0; i < c->n_sockets; i++)
+		for (unsigned i = 0; i < a->n_instances; i++)
 			l->instances[i].shared = &a->instances[i];
 	}
 	return true;
@@ -238,11 +249,18 @@ struct agent *agent_new(const struct config_agent *config, unsigned n_workers,
 	/* v1 has no ping that would find it out; its SDKs answer. */
 	if (config->dialect == DIALECT_V1 && config->complete == COMPLETE_AUTO)
 		a->complete_known = COMPLETE_ANSWERED;
-	a->instances = mem_zalloc(config->n_sockets * sizeof(*a->instances));
+	a->n_instances = config->reverse ? 1 : config->n_sockets;
+	a->instances = mem_zalloc(a->n_instances * sizeof(*a->instances));
 	if (!a->instances)
 		goto fail;
-	for (unsigned i = 0; i < config->n_sockets; i++)
-		instance_init(&a->instances[i], a->config.sockets[i]);
+	for (unsigned i = 0; i < a->n_instances; i++)
+		instance_init(&a->instances[i], config->reverse ? "reverse" :
+			      a->config.sockets[i]);
+	if (config->reverse) {
+		a->hub = hub_new(n_workers);
+		if (!a->hub)
+			goto fail;
+	}
 	a->set = metrics_set_get(metrics, METRICS_AGENT, config->name, "");
 	if (!a->set || !new_locals(a))
 		goto fail;
@@ -325,7 +343,7 @@ static void local_fill(struct agent_local *l)
 	const struct config_agent *c = &l->agent->config;
 
 	for (unsigned k = 0; k < c->connections; k++) {
-		for (unsigned i = 0; i < c->n_sockets; i++) {
+		for (unsigned i = 0; i < l->agent->n_instances; i++) {
 			struct instance_local *inst = &l->instances[i];
 
 			if (counter_read(&inst->links) > k ||
@@ -360,7 +378,25 @@ void agent_local_start(struct agent *a, struct loop *loop)
 	l->grace_until_us = 0;
 	health_local_start(l);
 	local_start_grace(l, a->tuning.start_grace_us);
-	local_fill(l);
+	if (a->hub)
+		hub_join(l);
+	else
+		local_fill(l);
+}
+
+bool agent_local_is_lent(struct agent *a, struct loop *loop)
+{
+	struct agent_local *l = agent_local(a, loop);
+	struct link *link;
+
+	if (!l->loop || !a->hub)
+		return false;
+	if (l->borrowed)
+		link_close(l->borrowed);
+	cds_list_for_each_entry(link, &l->links, node)
+		if (!cds_list_empty(&link->lent))
+			return true;
+	return false;
 }
 
 void agent_local_close(struct agent *a, struct loop *loop)
@@ -371,10 +407,13 @@ void agent_local_close(struct agent *a, struct loop *loop)
 	if (!l->loop)
 		return;
 	local_fail_queue(l, CAUSE_UNAVAILABLE, "the agent was removed");
+	if (a->hub)
+		hub_leave(l);
 	cds_list_for_each_entry_safe(link, tmp, &l->links, node)
 		link_close(link);
 	deadline_stop(&l->grace);
 	deadline_stop(&l->refill);
+	deadline_stop(&l->borrow);
 	health_local_close(l);
 	breaker_local_close(l);
 	rcu_publish(&l->loop, NULL);

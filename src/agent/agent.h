@@ -85,6 +85,12 @@ void agent_print_reports(struct agent *const *agents, unsigned n, FILE *out);
 void agent_local_start(struct agent *a, struct loop *loop);
 /* Closes them. No session of this worker may be open. */
 void agent_local_close(struct agent *a, struct loop *loop);
+/*
+ * No session of this worker is open, but are there some of other workers on
+ * its links, which had better end before it closes them? Lets go of what it
+ * has borrowed itself. Of agents that dial in only.
+ */
+bool agent_local_is_lent(struct agent *a, struct loop *loop);
 
 struct agent_session {
 	struct agent *agent;
@@ -139,6 +145,7 @@ struct agent_call {
 	uint8_t fail_cause;
 	uint8_t bucket;			/* in the queue, by route */
 	bool trial;			/* of a breaker that is half open */
+	bool lent;			/* another worker's: see lend.c */
 	const char *fail_text;
 };
 

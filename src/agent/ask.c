@@ -146,6 +146,7 @@ void link_drop_sessions(struct link *link)
 		mem_free(late);
 	}
 	link->n_late = 0;
+	lend_link_lost(link);
 }
 
 /* ---- sending ----------------------------------------------------------- */
@@ -216,6 +217,8 @@ static void call_send(struct agent_call *call, struct link *link)
 	link->last_used_us = l->loop->now_us;
 	if (!s->link)
 		session_pin(s, link);
+	if (UNLIKELY(link->borrowed))
+		loan_send(link, e, call->slot);
 }
 
 static void call_send_queued(struct agent_call *call, struct link *link)
@@ -301,6 +304,24 @@ void link_flush_completes(struct link *link)
 			return;
 		counter_inc(&link->local->metrics->events[EVENT_COMPLETE]);
 	}
+	lend_flush_completes(link);
+}
+
+/* Events of other workers take turns with those of this one. */
+static void link_serve_strangers(struct link *link)
+{
+	struct agent_local *l = link->local;
+	struct agent_call *call;
+
+	while (lend_serve(link)) {
+		if (!link_has_room(link))
+			return;
+		call = link_next_waiting(link);
+		if (!call && !local_is_full(l) && !link->paused)
+			call = fair_next(&l->queue);
+		if (call)
+			call_send_queued(call, link);
+	}
 }
 
 void link_serve(struct link *link)
@@ -310,6 +331,9 @@ void link_serve(struct link *link)
 
 	if (link->n_late)
 		link_send_late(link);
+	if (UNLIKELY(!cds_list_empty(&link->strangers)) &&
+	    link->state == LINK_UP)
+		link_serve_strangers(link);
 	while (link->state == LINK_UP && link_has_room(link) &&
 	       (call = link_next_waiting(link)) != NULL)
 		call_send_queued(call, link);
@@ -319,9 +343,8 @@ void link_serve(struct link *link)
 
 /* ---- giving up --------------------------------------------------------- */
 
-/* v1 has none. False: nothing was put to be sent. */
-static bool link_send_cancel(struct link *link, const struct event_meta *meta,
-			     enum wire_cancel why, uint64_t wall_us)
+bool link_send_cancel(struct link *link, const struct event_meta *meta,
+		      enum wire_cancel why, uint64_t wall_us)
 {
 	struct outq *q = &link->stream.out;
 
@@ -345,7 +368,10 @@ static void call_cut(struct agent_call *call, enum wire_cancel why)
 	struct loop *loop = call->session->loop;
 
 	counter_dec(&link->instance->in_flight);
-	if (link_send_cancel(link, call->session->meta, why, loop->wall_us))
+	if (UNLIKELY(link->borrowed))
+		loan_cancel(link, call->slot, why);
+	else if (link_send_cancel(link, call->session->meta, why,
+				  loop->wall_us))
 		stream_flush_later(&link->stream);
 	call->link = NULL;
 	link_bury(link, fifo_at(&link->fifo, call->slot));
@@ -383,7 +409,7 @@ static void on_call_deadline(struct deadline *d)
 	 * The answer may stand in the socket. If so, on_read comes as a task
 	 * of this turn, before the one that is put here.
 	 */
-	if (link->polled_us != l->loop->now_us) {
+	if (link->polled_us != l->loop->now_us && !link->borrowed) {
 		link->polled_us = l->loop->now_us;
 		if (stream_poll(&link->stream))
 			log_debug("late_poll", "agent=%s",
@@ -541,14 +567,17 @@ static void link_send_complete(struct link *link, const struct event *ev)
 {
 	struct agent_local *l = link->local;
 	struct agent *a = l->agent;
-	uint8_t known = __atomic_load_n(&a->complete_known, __ATOMIC_RELAXED);
 	bool go = link->format.dialect == WIRE_GO;
 	unsigned transcoded = 0;
 	uint32_t bytes = 0;
-	struct entry *e;
+	struct entry id;
 
 	if (UNLIKELY(go && !a->config.go_release))
 		return;
+	if (UNLIKELY(link->borrowed)) {
+		loan_complete(link, ev);
+		return;
+	}
 	if (!fifo_reserve(&link->fifo) ||
 	    link_encode(link, ev, &transcoded, &bytes) != WIRE_OK) {
 		/* The agent would keep the exchange for ever. */
@@ -557,12 +586,23 @@ static void link_send_complete(struct link *link, const struct event *ev)
 	}
 	counter_inc(&l->metrics->events[EVENT_COMPLETE]);
 	counter_add(&l->metrics->transcoded, transcoded);
+	link_set_id(link, &id, ev->meta, bytes);
+	link_push_complete(link, &id);
+}
+
+void link_push_complete(struct link *link, const struct entry *id)
+{
+	struct agent_local *l = link->local;
+	struct agent *a = l->agent;
+	uint8_t known = __atomic_load_n(&a->complete_known, __ATOMIC_RELAXED);
+	struct entry *e;
+
 	/* go-v2 never answers it. */
-	if (known == COMPLETE_SILENT || go)
+	if (known == COMPLETE_SILENT || link->format.dialect == WIRE_GO)
 		return;
 	e = fifo_push(&link->fifo);
 	e->owner = NULL;
-	link_set_id(link, e, ev->meta, bytes);
+	memcpy(e->id, id->id, sizeof(e->id));
 	e->tomb_us = l->loop->now_us + a->tuning.complete_us;
 	e->timeout_ms = saturated_ms(a->tuning.complete_us);
 	e->chunk_index = 0;
@@ -623,7 +663,7 @@ void agent_session_end(struct agent_session *s,
 	};
 	if (UNLIKELY(!link_has_room(link)) &&
 	    (link->depth == 1 || link->format.dialect == WIRE_V1) &&
-	    link->format.dialect != WIRE_GO)
+	    link->format.dialect != WIRE_GO && !link->borrowed)
 		link_keep_complete(link, &ev);
 	else
 		link_send_complete(link, &ev);

@@ -161,7 +161,7 @@ static void take_metric(void *arg, const struct wire_metric *m)
 
 	snprintf(name, sizeof(name), "%.*s%s", (int)m->name.n, m->name.p,
 		 m->suffix);
-	if (t->a->config.n_sockets > 1)
+	if (t->a->n_instances > 1)
 		n = snprintf(labels, sizeof(labels), ",instance=\"%u\"",
 			     t->instance);
 	if (m->labels[0])

@@ -19,7 +19,7 @@ static void update_gate(struct agent *a)
 {
 	bool any = false;
 
-	for (unsigned i = 0; i < a->config.n_sockets; i++) {
+	for (unsigned i = 0; i < a->n_instances; i++) {
 		const struct agent_instance *inst = &a->instances[i];
 
 		any |= __atomic_load_n(&inst->report, __ATOMIC_RELAXED) !=
@@ -121,7 +121,7 @@ uint64_t health_stretch(const struct agent_local *l, const struct link *link,
 
 	if (link)
 		percent = instance_stretch(link->instance->shared, now_us);
-	for (unsigned i = 0; !link && i < l->agent->config.n_sockets; i++) {
+	for (unsigned i = 0; !link && i < l->agent->n_instances; i++) {
 		unsigned p = instance_stretch(&l->agent->instances[i], now_us);
 
 		if (p > percent)
@@ -135,7 +135,7 @@ const char *health_refuses(struct agent_local *l)
 	const struct agent *a = l->agent;
 	bool refused = false;
 
-	for (unsigned i = 0; i < a->config.n_sockets; i++) {
+	for (unsigned i = 0; i < a->n_instances; i++) {
 		const struct agent_instance *inst = &a->instances[i];
 
 		if (__atomic_load_n(&inst->refused, __ATOMIC_RELAXED))
@@ -247,7 +247,7 @@ static enum agent_state state_of_instances(struct agent *a, uint64_t now_us,
 					   char reason[HEALTH_TEXT],
 					   struct help *help)
 {
-	unsigned n[AGENT_STATE_N] = { 0 }, all = a->config.n_sockets;
+	unsigned n[AGENT_STATE_N] = { 0 }, all = a->n_instances;
 
 	for (unsigned i = 0; i < all; i++) {
 		struct agent_instance *inst = &a->instances[i];

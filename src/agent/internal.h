@@ -4,8 +4,9 @@
  * (frames that come in), ask.c (sessions, calls, queues), fifo.c (entries that
  * wait for replies), pick.c (which link), fair.c (the queue), breaker.c,
  * health.c, control.c (what agents say of themselves), questions.c (what go-v2
- * agents have to be asked), limits.c (what the handshake says), print.c
- * (/agents).
+ * agents have to be asked), limits.c (what the handshake says), reverse.c
+ * (agents that dial in), lend.c (their links, used by several workers), print.c
+ * (/agents), tomb.c (replies that nobody waits for).
  *
  * Who tells whom: failures of calls are always told by the call's own task,
  * decisions from inside the link's on_read. So a link may die anywhere, also
@@ -138,6 +139,8 @@ struct link {
 	uint8_t state;			/* enum link_state */
 	uint8_t backoff;		/* failed handshakes in a row, capped */
 	bool extra;			/* opened on demand */
+	bool dialled_in;		/* by the agent */
+	bool borrowed;			/* from another worker: see lend.c */
 	bool was_up;
 	bool opened;			/* its replies have ids, if any have */
 	bool unordered;			/* a reply came out of order */
@@ -156,6 +159,14 @@ struct link {
 					 * ping interval */
 	struct deadline pong, partial, check, pause, lazy;
 	struct task reap;
+	/* lend.c's. */
+	struct loan *loan;		/* borrowed, while it is not DOWN */
+	struct cds_list_head lent;	/* struct lent: to other workers */
+	struct cds_list_head strangers;	/* struct errand: their events, the
+					 * link is full */
+	unsigned n_lent;
+	unsigned n_strange;		/* their entries in the FIFO */
+	unsigned n_strange_late;	/* completes among strangers */
 };
 
 /* A request-complete that waits on a link which takes one event at a time. */
@@ -170,6 +181,9 @@ struct late_complete {
 
 /* Times and limits of protocol pages 2, 4, 7, 8, 11.3; tests shorten them
  * before agent_local_start(). */
+struct hub;
+struct loan;
+
 struct agent_tuning {
 	uint64_t connect_us, handshake_us, configure_us, frame_us;
 	uint64_t refused_us;		/* to the next try after a refused
@@ -292,6 +306,8 @@ struct agent_local {
 	uint64_t grace_until_us;
 	struct deadline grace;
 	struct deadline refill;		/* a link could not be made */
+	struct link *borrowed;		/* from another worker, or NULL */
+	struct deadline borrow;		/* again */
 	struct counter up_total;
 	struct instance_local *instances;
 	struct local_health health;
@@ -330,7 +346,10 @@ struct agent {
 	unsigned n_workers;
 	struct metrics *metrics;
 	struct metrics_set *set;
-	struct agent_instance *instances;	/* config.n_sockets */
+	/* One of each socket; of an agent that dials in, the only one. */
+	struct agent_instance *instances;
+	unsigned n_instances;
+	struct hub *hub;		/* of one that dials in; else NULL */
 	uint32_t max_frame;
 	/* Shared, atomic. */
 	unsigned refs;
@@ -486,6 +505,15 @@ extern const char *const dialect_names[];
 
 /* ---- link.c ------------------------------------------------------------ */
 
+/* A link that is DOWN. NULL: no memory. */
+struct link *link_new(struct agent_local *l, struct instance_local *inst,
+		      bool borrowed) MUST_CHECK;
+void link_set_state(struct link *link, enum link_state next);
+/* The agent has dialled in and was let in; consumes fd. False: no memory; fd is
+ * not touched. */
+bool link_adopt(struct agent_local *l, int fd,
+		const struct wire_registered *answer,
+		const struct wire_handshake *says) MUST_CHECK;
 /* Opens one more link to an instance. False: no memory. */
 bool link_open(struct agent_local *l, struct instance_local *inst, bool extra)
 	MUST_CHECK;
@@ -586,6 +614,8 @@ static inline void link_watch_entries(struct link *link)
 
 /* ---- reply.c ----------------------------------------------------------- */
 
+/* A reply. False: the link is lost, or was closed from inside the callback. */
+bool link_on_reply(struct link *link, struct slice payload);
 void link_on_read(struct stream *s);
 void link_on_write_error(struct stream *s);
 void link_on_room(struct stream *s);
@@ -614,6 +644,12 @@ void local_open_extra(struct agent_local *l);
 
 /* Tells it by a task of this turn. The call is in no list any more. */
 void call_fail(struct agent_call *call, enum cause cause, const char *text);
+/* v1 has none. False: nothing was put to be sent. */
+bool link_send_cancel(struct link *link, const struct event_meta *meta,
+		      enum wire_cancel why, uint64_t wall_us) MUST_CHECK;
+/* A complete was put to be sent: the entry for its answer. id: of one with the
+ * same ids. */
+void link_push_complete(struct link *link, const struct entry *id);
 /* There may be room on link: send what waits for it, then the queue. */
 void link_serve(struct link *link);
 /* Sends what waits in the queue while there is room anywhere. */
@@ -625,5 +661,47 @@ void local_fail_queue(struct agent_local *l, enum cause cause,
 void link_flush_completes(struct link *link);
 /* The link is gone: its sessions are lost, what waits on it fails. */
 void link_drop_sessions(struct link *link);
+
+/* ---- lend.c: agents that dial in --------------------------------------- */
+
+/* Which worker has links of the agent. Counted; any thread. */
+struct hub *hub_new(unsigned n_workers) MUST_CHECK;
+struct hub *hub_get(struct hub *h);
+void hub_put(struct hub *h);	/* NULL: no effect */
+/* Room for one more link, at the worker that has the fewest; *loop is its
+ * loop. False: there are `most`; or no worker has begun, *loop is NULL. */
+bool hub_reserve(struct hub *h, unsigned most, struct loop **loop) MUST_CHECK;
+void hub_release(struct hub *h, const struct loop *loop);
+/* This worker's part of the agent; NULL: not begun, or closed. */
+struct agent_local *hub_local(struct hub *h, const struct loop *loop);
+
+/* The worker begins and ends. */
+void hub_join(struct agent_local *l);
+void hub_leave(struct agent_local *l);
+/* An own link. */
+void hub_link_up(struct link *link);
+void hub_link_down(struct link *link);
+/* Without an own link: borrows one, if there is one. */
+void local_borrow(struct agent_local *l);
+
+/* A borrowed link, instead of a stream. loan_send() posts what loan_encode()
+ * made. */
+void loan_end(struct link *link);
+enum wire_result loan_encode(struct link *link, const struct event *ev,
+			     unsigned *transcoded) MUST_CHECK;
+void loan_send(struct link *link, const struct entry *entry, uint32_t slot);
+void loan_complete(struct link *link, const struct event *ev);
+void loan_cancel(struct link *link, uint32_t slot, enum wire_cancel why);
+
+/* A link that is lent: an entry of call's (->lent) was answered, or will not
+ * be. payload.p NULL: no memory for it. */
+void lend_answered(struct link *link, struct agent_call *call,
+		   struct slice payload);
+void lend_failed(struct link *link, struct agent_call *call, enum cause cause,
+		 const char *text);
+/* Sends one of those that wait. False: none, or no room. */
+bool lend_serve(struct link *link) MUST_CHECK;
+void lend_flush_completes(struct link *link);
+void lend_link_lost(struct link *link);
 
 #endif

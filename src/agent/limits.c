@@ -33,7 +33,7 @@ static void warn_events(const struct agent *a, struct agent_instance *inst)
 void agent_want_events(struct agent *a, unsigned mask)
 {
 	__atomic_store_n(&a->wanted, (uint8_t)mask, __ATOMIC_RELAXED);
-	for (unsigned i = 0; i < a->config.n_sockets; i++)
+	for (unsigned i = 0; i < a->n_instances; i++)
 		warn_events(a, &a->instances[i]);
 }
 
@@ -80,7 +80,8 @@ void link_take_limits(struct link *link, const struct wire_handshake *h)
 }
 
 /*
- * The links of an instance share what it takes at a time. If there are more of
+ * The links of an instance share what it takes at a time (of a borrowed one
+ * that is for its owner to see to). If there are more of
  * them than that, the last to come up are spare: of depth 0, not chosen.
  */
 void instance_share_depth(struct agent_local *l,
@@ -89,13 +90,13 @@ void instance_share_depth(struct agent_local *l,
 	unsigned depth = l->agent->config.depth, n = 0, i = 0;
 
 	for (unsigned k = 0; k < l->n_up; k++)
-		n += l->up[k]->instance == inst;
+		n += l->up[k]->instance == inst && !l->up[k]->borrowed;
 	/* A new one is the last. */
 	for (unsigned k = 0; k < l->n_up; k++) {
 		struct link *link = l->up[k];
 		unsigned part = depth;
 
-		if (link->instance != inst)
+		if (link->instance != inst || link->borrowed)
 			continue;
 		if (inst->share)
 			part = inst->share / n + (i++ < inst->share % n);

@@ -66,7 +66,10 @@ static void log_down(const struct link *link, enum cause cause, int code,
 	const char *file = *path == '/' ? path : path + strcspn(path, "/");
 	char owner[96];
 
-	sock_describe(file, owner, sizeof(owner));
+	if (link->dialled_in)
+		snprintf(owner, sizeof(owner), "reverse=true");
+	else
+		sock_describe(file, owner, sizeof(owner));
 	log_warn("agent_down", "agent=%s socket=%s cause=%s errno=%d "
 		 "error=\"%s\" %s advice=\"%s\"",
 		 link_agent(link)->config.name, path, cause_names[cause],
@@ -154,6 +157,7 @@ static void instance_dropped(struct link *link, enum cause cause,
 
 /* ---- states ------------------------------------------------------------ */
 
+/* A borrowed link is another worker's: that one counts it. */
 static void link_went_up(struct link *link)
 {
 	struct agent_local *l = link->local;
@@ -162,6 +166,8 @@ static void link_went_up(struct link *link)
 	link->up_index = l->n_up;
 	l->up[l->n_up++] = link;
 	counter_inc(&l->up_total);
+	if (link->borrowed)
+		return;
 	counter_inc(&link->instance->links_up);
 	counter_inc(&l->metrics->links_up);
 	counter_dec(&l->metrics->links_connecting);
@@ -171,6 +177,8 @@ static void link_went_up(struct link *link)
 	link->told_error = 0;
 	instance_share_depth(l, link->instance);
 	instance_gained(link);
+	if (l->agent->hub)
+		hub_link_up(link);
 }
 
 static void link_went_down(struct link *link)
@@ -180,16 +188,20 @@ static void link_went_down(struct link *link)
 	l->up[link->up_index] = l->up[--l->n_up];
 	l->up[link->up_index]->up_index = link->up_index;
 	counter_dec(&l->up_total);
-	counter_dec(&link->instance->links_up);
-	counter_dec(&l->metrics->links_up);
-	counter_inc(&l->metrics->links_connecting);
 	if (link->stalled)
 		counter_dec(&l->metrics->links_stalled);
 	link->stalled = false;
+	if (link->borrowed)
+		return;
+	counter_dec(&link->instance->links_up);
+	counter_dec(&l->metrics->links_up);
+	counter_inc(&l->metrics->links_connecting);
 	instance_share_depth(l, link->instance);
+	if (l->agent->hub)
+		hub_link_down(link);
 }
 
-static void link_set_state(struct link *link, enum link_state next)
+void link_set_state(struct link *link, enum link_state next)
 {
 	enum link_state was = (enum link_state)link->state;
 
@@ -211,23 +223,39 @@ static void link_reap(struct task *t)
 	mem_free(link);
 }
 
-bool link_open(struct agent_local *l, struct instance_local *inst, bool extra)
+struct link *link_new(struct agent_local *l, struct instance_local *inst,
+		      bool borrowed)
 {
 	struct link *link = mem_zalloc(sizeof(*link));
 
 	if (!link)
-		return false;
+		return NULL;
 	link->local = l;
 	link->instance = inst;
-	link->extra = extra;
+	link->borrowed = borrowed;
 	CDS_INIT_LIST_HEAD(&link->sessions);
 	CDS_INIT_LIST_HEAD(&link->waiting);
 	CDS_INIT_LIST_HEAD(&link->late);
+	CDS_INIT_LIST_HEAD(&link->lent);
+	CDS_INIT_LIST_HEAD(&link->strangers);
 	outq_init(&link->v1_held, &l->loop->blocks);
+	outq_init(&link->stream.out, &l->loop->blocks);
 	arena_init(&link->scratch, &l->loop->arenas);
 	cds_list_add_tail(&link->node, &l->links);
+	if (borrowed)
+		return link;
 	counter_inc(&inst->links);
 	counter_inc(&l->metrics->links_connecting);
+	return link;
+}
+
+bool link_open(struct agent_local *l, struct instance_local *inst, bool extra)
+{
+	struct link *link = link_new(l, inst, false);
+
+	if (!link)
+		return false;
+	link->extra = extra;
 	link_connect(link);
 	return true;
 }
@@ -239,7 +267,10 @@ static void link_drop(struct link *link, enum cause head_cause,
 	struct entry *e;
 
 	if (link->state != LINK_DOWN) {
-		stream_close(&link->stream, false);
+		if (link->borrowed)
+			loan_end(link);
+		else
+			stream_close(&link->stream, false);
 		link_set_state(link, LINK_DOWN);
 	}
 	deadline_stop(&link->timer);
@@ -254,7 +285,9 @@ static void link_drop(struct link *link, enum cause head_cause,
 		struct agent_call *call = e->owner;
 
 		fifo_remove(&link->fifo, e);
-		if (call) {
+		if (call && call->lent) {
+			lend_failed(link, call, head_cause, text);
+		} else if (call) {
 			counter_dec(&link->instance->in_flight);
 			call->link = NULL;
 			call_fail(call, head_cause, text);
@@ -268,7 +301,7 @@ void link_close(struct link *link)
 {
 	struct agent_local *l = link->local;
 
-	if (link->state == LINK_UP) {
+	if (link->state == LINK_UP && !link->borrowed) {
 		instance_dropped(link, CAUSE_CLOSED, "removed", true);
 		/* The agent is still told what is over: it keeps a copy of
 		 * every request until then. */
@@ -276,8 +309,14 @@ void link_close(struct link *link)
 		stream_flush_now(&link->stream);
 	}
 	link_drop(link, CAUSE_CLOSED, "the link was closed");
-	counter_dec(&link->instance->links);
-	counter_dec(&l->metrics->links_connecting);
+	if (link->borrowed) {
+		l->borrowed = NULL;
+	} else {
+		counter_dec(&link->instance->links);
+		counter_dec(&l->metrics->links_connecting);
+	}
+	if (link->dialled_in)
+		hub_release(l->agent->hub, l->loop);
 	cds_list_del(&link->node);
 	link->local = NULL;
 	loop_defer_reap(l->loop, &link->reap, link_reap);
@@ -315,19 +354,25 @@ static void link_fail(struct link *link, enum cause cause,
 	struct agent_local *l = link->local;
 	bool was_up = link->state == LINK_UP;
 
-	instance_note(link, cause, code, text);
-	if (was_up)
+	if (!link->borrowed)
+		instance_note(link, cause, code, text);
+	if (was_up && !link->borrowed)
 		instance_dropped(link, cause, text, false);
 	link_drop(link, head_cause, "the link was lost");
 	if (was_up && l->n_up == 0)
 		local_start_grace(l, link_agent(link)->tuning.lost_grace_us);
 	if (l->n_up == 0 && l->loop->now_us >= l->grace_until_us)
 		local_fail_queue(l, CAUSE_CONNECT, "no link to the agent");
-	if (link->extra)
+	if (link->dialled_in)
+		log_info("agent_left", "agent=%s worker=%u error=\"%s\"",
+			 link_agent(link)->config.name, l->loop->index, text);
+	if (link->extra || link->dialled_in)
 		link_close(link);
-	else
+	else if (!link->borrowed)
 		deadline_start(l->loop, &link->timer, retry_us(link, retry),
 			       on_retry);
+	if (l->agent->hub)
+		local_borrow(l);
 	/* Lost sessions may have made room below max_concurrency. */
 	local_serve(l);
 }
@@ -541,6 +586,11 @@ void link_ready(struct link *link)
 		link_up(link);
 		return;
 	}
+	/* It was in the answer to the registration. */
+	if (dialect == WIRE_GO && link->dialled_in) {
+		link_up(link);
+		return;
+	}
 	if (dialect == WIRE_GO) {
 		instance_set_refused(link, true,
 				     "go-v2 agents cannot be configured");
@@ -563,6 +613,37 @@ void link_up(struct link *link)
 		       link_agent(link)->tuning.ping_interval_us,
 		       on_ping_interval);
 	link_ask_questions(link);
+}
+
+/* ---- an agent that has dialled in --------------------------------------- */
+
+bool link_adopt(struct agent_local *l, int fd,
+		const struct wire_registered *answer,
+		const struct wire_handshake *says)
+{
+	struct link *link = link_new(l, &l->instances[0], false);
+
+	if (!link)
+		return false;
+	link->dialled_in = true;
+	link_set_state(link, LINK_HANDSHAKE);
+	link->format = (struct wire_format){
+		.encoding = WIRE_JSON,
+		.pseudo_headers = l->agent->config.pseudo_headers,
+		.dialect = answer->go ? WIRE_GO : WIRE_V2,
+	};
+	if (!stream_open(&link->stream, l->loop, fd, &link_events) ||
+	    !wire_encode_registered(&link->stream.out, answer)) {
+		link_lost(link, CAUSE_CONNECT, RETRY_SOON, "out of memory");
+		return true;
+	}
+	stream_flush_later(&link->stream);
+	link_take_limits(link, says);
+	link_ready(link);
+	/* There is no frame behind which it would be done. */
+	if (link->state == LINK_UP)
+		link_serve(link);
+	return true;
 }
 
 /* ---- v1: one send for each frame (protocol page 13.3) ------------------ */
@@ -618,6 +699,8 @@ enum wire_result link_encode(struct link *link, const struct event *ev,
 	struct outq *q = &link->stream.out;
 	enum wire_result result;
 
+	if (UNLIKELY(link->borrowed))
+		return loan_encode(link, ev, transcoded);
 	if (LIKELY(link->format.dialect != WIRE_V1)) {
 		result = wire_encode_event(q, &link->format, ev, transcoded);
 		if (LIKELY(result == WIRE_OK))
@@ -751,84 +834,4 @@ void link_pong(struct link *link, struct slice payload)
 	}
 	link_probe_answered(link, (uint32_t)sequence);
 	link_update_stalled(link);
-}
-
-/* ---- tombstones -------------------------------------------------------- */
-
-void link_update_stalled(struct link *link)
-{
-	const struct entry *e = fifo_head(&link->fifo);
-	bool stalled = e && (e->flags & ENTRY_TOMB);
-
-	if (LIKELY(stalled == link->stalled))
-		return;
-	link->stalled = stalled;
-	if (stalled)
-		counter_inc(&link->local->metrics->links_stalled);
-	else
-		counter_dec(&link->local->metrics->links_stalled);
-}
-
-static void entry_bury(struct link *link, struct entry *e, uint64_t now)
-{
-	e->owner = NULL;
-	e->flags |= ENTRY_TOMB;
-	e->tomb_us = now;
-	link->fifo.n_tombs++;
-}
-
-static bool link_has_too_many_tombs(const struct link *link)
-{
-	return link->fifo.n_tombs > link_agent(link)->tuning.max_tombstones;
-}
-
-void link_bury(struct link *link, struct entry *e)
-{
-	entry_bury(link, e, link->local->loop->now_us);
-	if (link_has_too_many_tombs(link))
-		link_lost(link, CAUSE_TIMEOUT, RETRY_SOON,
-			  "too many events unanswered");
-	else
-		link_update_stalled(link);
-}
-
-/*
- * Looks for request-completes that have become tombstones, and for tombstones
- * that are too old. A complete behind an event that somebody still waits for
- * is not late by its own fault: the agent is serial.
- */
-void link_check(struct deadline *d)
-{
-	struct link *link = container_of(d, struct link, check);
-	struct agent_local *l = link->local;
-	const struct agent_tuning *t = &link_agent(link)->tuning;
-	struct fifo *f = &link->fifo;
-	uint64_t now = l->loop->now_us;
-	bool lost = false, waited_for = false;
-
-	if (f->n == 0)
-		return;
-	for (uint32_t i = f->head; i != f->tail; i++) {
-		struct entry *e = fifo_at(f, i);
-		uint64_t stall = e->timeout_ms * 4000ull;
-
-		if (e->flags & ENTRY_GONE)
-			continue;
-		if (e->owner)
-			waited_for = true;
-		else if (!(e->flags & ENTRY_TOMB) && !waited_for &&
-			 now >= e->tomb_us)
-			entry_bury(link, e, now);
-		if (stall < t->stall_min_us)
-			stall = t->stall_min_us;
-		if ((e->flags & ENTRY_TOMB) && now - e->tomb_us >= stall)
-			lost = true;
-	}
-	if (lost || link_has_too_many_tombs(link)) {
-		link_lost(link, CAUSE_TIMEOUT, RETRY_SOON,
-			  "events stay unanswered");
-		return;
-	}
-	link_update_stalled(link);
-	deadline_start(l->loop, d, t->check_us, link_check);
 }

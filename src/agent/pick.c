@@ -66,7 +66,7 @@ static unsigned first_instance(struct agent_local *l)
 	case AGENT_BALANCE_ROUND_ROBIN:
 		return l->next_instance;
 	case AGENT_BALANCE_RANDOM:
-		return (unsigned)(local_random(l) % l->agent->config.n_sockets);
+		return (unsigned)(local_random(l) % l->agent->n_instances);
 	}
 	return 0;
 }
@@ -78,7 +78,7 @@ static unsigned first_instance(struct agent_local *l)
 static struct link *pick_weighed(struct agent_local *l)
 {
 	bool by_load = l->agent->config.balance == AGENT_BALANCE_LEAST;
-	unsigned n = l->agent->config.n_sockets, first = first_instance(l);
+	unsigned n = l->agent->n_instances, first = first_instance(l);
 	bool pass = !l->passed_over, passed = false;
 	uint64_t best_key = UINT64_MAX;
 	struct link *best = NULL;
@@ -147,13 +147,14 @@ void local_open_extra(struct agent_local *l)
 	struct instance_local *best = NULL;
 
 	/* Some v1 agents stop when a connection ends: none on demand. */
-	if (l->n_up == 0 || local_is_full(l) || c->dialect == DIALECT_V1)
+	if (l->n_up == 0 || local_is_full(l) || c->dialect == DIALECT_V1 ||
+	    l->agent->hub)
 		return;
 	for (unsigned i = 0; i < l->n_up; i++)
 		if (l->up[i]->depth < l->up[i]->full_depth &&
 		    !l->up[i]->no_ids)
 			return;
-	for (unsigned i = 0; i < c->n_sockets; i++) {
+	for (unsigned i = 0; i < l->agent->n_instances; i++) {
 		struct instance_local *inst = &l->instances[i];
 
 		if (instance_may_grow(l, inst) &&

@@ -64,7 +64,7 @@ static json_t *print_agent(struct agent *a)
 		queued += counter_read(&m->queued);
 		held += counter_read(&m->held_bytes);
 	}
-	for (unsigned i = 0; i < a->config.n_sockets; i++)
+	for (unsigned i = 0; i < a->n_instances; i++)
 		json_array_append_new(instances, print_instance(a, i));
 	return json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:o}",
 			 "name", a->config.name,

@@ -203,15 +203,27 @@ static void reply_doubt(struct link *link, const struct entry *tomb)
 		e->flags |= ENTRY_DOUBT;
 }
 
-/* False: the link is lost, or was closed from inside the callback. */
-static bool link_on_reply(struct link *link, struct slice payload)
+/* As it came: reading writes into it. .p NULL: no memory. */
+static struct slice keep_raw(struct link *link, struct slice payload)
+{
+	char *copy = arena_alloc(&link->local->loop->scratch, payload.n + 1);
+
+	if (copy)
+		memcpy(copy, payload.p, payload.n);
+	return slice_of(copy, payload.n);
+}
+
+bool link_on_reply(struct link *link, struct slice payload)
 {
 	enum decision_fault fault;
 	const char *why = NULL;
 	const struct decision *d;
 	struct decision room;
 	struct entry *found, e;
+	struct slice raw = SLICE_NONE;
 
+	if (UNLIKELY(link->n_strange))
+		raw = keep_raw(link, payload);
 	fault = reply_read(link, payload, &room, &d);
 	found = reply_match(link, d, &why);
 	if (UNLIKELY(!found && !why)) {
@@ -233,6 +245,8 @@ static bool link_on_reply(struct link *link, struct slice payload)
 	if (UNLIKELY(e.type == EVENT_CONFIGURE)) {
 		if (!link_configured(link, d, fault))
 			return false;
+	} else if (e.owner && UNLIKELY(e.owner->lent)) {
+		lend_answered(link, e.owner, raw);
 	} else if (e.owner) {
 		struct wire_expect expect = {
 			.type = (enum event_type)e.type,

@@ -413,6 +413,7 @@ static void load(struct loader *l, struct slice text, struct arena *scratch)
 		return;
 	loader_object(l, root, SCOPE_ROOT, l->config);
 	check_admin(l, root);
+	check_agent_listener(l, root);
 	routes_load(l);
 	owned_collect(l);
 }

@@ -92,7 +92,7 @@ config_read_fn read_id, read_json, read_workers, read_log_path, read_address,
 	read_agent_name, read_upstream_name, read_agent_upstreams,
 	read_hash_key, read_check_path, read_check_host, read_headers,
 	read_header_names, read_respond_body, read_redirect_url,
-	read_redirect_status, read_mode, read_sample;
+	read_redirect_status, read_mode, read_sample, read_reverse, read_token;
 
 /* The policy of this row's map names too_large itself. */
 bool policy_names_too_large(const struct node *on_failure);
@@ -104,6 +104,8 @@ void check_route_kind(struct loader *l, const struct node *map,
 void routes_load(struct loader *l);
 /* No listener has the admin port's address. */
 void check_admin(struct loader *l, const struct node *root);
+/* Where agents dial in, if any do. */
+void check_agent_listener(struct loader *l, const struct node *root);
 /* owns_headers of all agents as one list. */
 void owned_collect(struct loader *l);
 
@@ -115,6 +117,6 @@ config_show_fn show_id, show_json, show_text, show_address, show_networks, show_
 	show_routes, show_route_agents, show_agent_name, show_upstream_name,
 	show_agent_upstreams, show_hash_key, show_check, show_check_text,
 	show_of_bodies, show_headers, show_respond,
-	show_redirect_status, show_mode, show_sample;
+	show_redirect_status, show_mode, show_sample, show_reverse;
 
 #endif

@@ -101,8 +101,10 @@ enum config_may_mutate {		/* bits */
 
 struct config_agent {
 	const char *name;
-	const char **sockets;		/* instances; at least one */
+	const char **sockets;		/* instances; none if it dials in */
 	unsigned n_sockets;
+	bool reverse;			/* it dials in, at agent_listener */
+	const char *reverse_token;	/* that it must know; NULL: none */
 	unsigned connections, max_connections;
 	enum config_agent_balance balance;
 	unsigned depth, queue;
@@ -214,6 +216,8 @@ struct config {
 	enum config_access_format access_format;
 	struct config_listener *listeners;
 	unsigned n_listeners;
+	/* Where agents dial in; address.text NULL: nowhere. */
+	struct config_listener agent_listener;
 	struct config_upstream *upstreams;
 	unsigned n_upstreams;
 	struct config_agent *agents;

@@ -167,7 +167,6 @@ const char *loader_entry_name(struct loader *l, const struct node *map,
 void read_mode(struct loader *l, const struct config_row *row,
 	       const struct node *value, void *object)
 {
-	struct config_listener *lis = object;
 	const char *text = loader_text(l, value);
 	unsigned mode = 0;
 
@@ -179,7 +178,7 @@ void read_mode(struct loader *l, const struct config_row *row,
 	if (!*text || mode >= 01000)
 		loader_fault(l, value, "must be 0 to 0777");
 	else
-		lis->mode = mode;
+		*(unsigned *)field(row, object) = mode;
 }
 
 /* 0.0001% to 100%, in parts of a million. */
@@ -311,7 +310,103 @@ void check_admin(struct loader *l, const struct node *root)
 						: "");
 }
 
+static bool is_loopback(const struct net_addr *a)
+{
+	if (a->sa.sa_family == AF_INET6)
+		return IN6_IS_ADDR_LOOPBACK(&a->in6.sin6_addr);
+	return ntohl(a->in.sin_addr.s_addr) >> 24 == 127;
+}
+
+/* Against all others that are listened on. */
+static void check_agent_address(struct loader *l, const struct node *n)
+{
+	const struct config *config = l->config;
+	const struct config_address *own = &config->agent_listener.address;
+	bool taken = loader_same_address(own, &config->admin);
+
+	for (unsigned i = 0; i < config->n_listeners; i++)
+		taken |= loader_same_address(own,
+					     &config->listeners[i].address);
+	if (taken)
+		loader_fault_at(l, n, "agent_listener.address",
+				"a listener or the admin port has this address");
+	if (own->addr.sa.sa_family != AF_UNIX && !is_loopback(&own->addr))
+		loader_fault_at(l, n, "agent_listener.address",
+				"must be a Unix socket or an address of this "
+				"host, 127.0.0.1 or [::1]");
+}
+
+void check_agent_listener(struct loader *l, const struct node *root)
+{
+	const struct node *map = node_get(root, "agent_listener");
+	const struct node *agents = node_get(root, "agents"), *agent;
+	struct config *config = l->config;
+	bool unix_socket = config->agent_listener.address.addr.sa.sa_family ==
+			   AF_UNIX;
+
+	config->agent_listener.name = "agent_listener";
+	agent = agents ? agents->first : NULL;
+	if (!config->agent_listener.address.text) {
+		for (unsigned i = 0; i < config->n_agents && agent; i++) {
+			if (config->agents[i].reverse)
+				loader_fault_at(l, agent, "agents",
+						"`%.64s` dials in: needs "
+						"agent_listener.address",
+						config->agents[i].name ?
+						config->agents[i].name : "");
+			agent = agent->next;
+		}
+		if (map && map->n && !node_get(map, "address"))
+			loader_fault_at(l, map, "agent_listener.address",
+					"is missing");
+		return;
+	}
+	check_agent_address(l, node_get(map, "address"));
+	if (!unix_socket && node_get(map, "mode"))
+		loader_fault_at(l, node_get(map, "mode"), "agent_listener.mode",
+				"has no effect: the address is no Unix socket");
+	for (unsigned i = 0; i < config->n_agents && agent; i++) {
+		const struct config_agent *a = &config->agents[i];
+
+		if (!unix_socket && a->reverse && (a->peer_uid || a->peer_gid))
+			loader_fault_at(l, agent, "agents", "peer cannot be "
+					"told of who dials in over TCP");
+		agent = agent->next;
+	}
+}
+
 /* ---- agents ------------------------------------------------------------- */
+
+void read_reverse(struct loader *l, const struct config_row *row,
+		  const struct node *value, void *object)
+{
+	struct config_agent *agent = object;
+	const char *text;
+	char why[VALUE_WHY];
+
+	if (value->kind == NODE_MAP) {
+		agent->reverse = true;
+		loader_map(l, value, row->scope, "reverse.", object);
+		return;
+	}
+	text = loader_text(l, value);
+	if (text && !value_bool(text, &agent->reverse, why))
+		loader_fault(l, value, "must be true, false or a map");
+}
+
+void read_token(struct loader *l, const struct config_row *row,
+		const struct node *value, void *object)
+{
+	struct config_agent *agent = object;
+	const char *text = loader_text(l, value);
+	size_t n = text ? strlen(text) : 0;
+
+	if (!text)
+		return;
+	if (n < 8 || n > 256)
+		loader_fault(l, value, "must be 8 to 256 bytes");
+	agent->reverse_token = loader_keep(l, text);
+}
 
 void read_sockets(struct loader *l, const struct config_row *row,
 		  const struct node *value, void *object)
@@ -469,6 +564,31 @@ void read_owned(struct loader *l, const struct config_row *row,
 	agent->n_owns_headers = all.n;
 }
 
+/* One that dials in: what is about dialling has no place. */
+static void check_reverse(struct loader *l, const struct node *map,
+			  struct config_agent *agent)
+{
+	static const char *const of_dialling[] = {
+		"socket", "connections", "balance", "msgpack_shape",
+	};
+
+	for (unsigned i = 0; i < ARRAY_LEN(of_dialling); i++)
+		if (node_get(map, of_dialling[i]))
+			loader_fault_at(l, node_get(map, of_dialling[i]),
+					of_dialling[i], "has no effect: the "
+					"agent dials in");
+	if (agent->dialect == DIALECT_V1)
+		loader_fault_at(l, map, "dialect",
+				"agents that dial in speak v2 or go");
+	if (agent->encoding == ENCODING_MSGPACK)
+		loader_fault_at(l, map, "encoding",
+				"agents that dial in speak JSON");
+	if (agent->raw_body)
+		loader_fault_at(l, map, "raw_body",
+				"agents that dial in speak JSON");
+	agent->connections = 0;
+}
+
 /* go-v2 and v1 are JSON; v1 agents want less at a time. */
 static void check_dialect(struct loader *l, const struct node *map,
 			  struct config_agent *agent)
@@ -488,12 +608,13 @@ static void check_dialect(struct loader *l, const struct node *map,
 	if (agent->raw_body)
 		loader_fault_at(l, map, "raw_body",
 				"this dialect is JSON only");
-	if (config && !v1)
+	if (config && !v1 && !agent->reverse)
 		loader_fault_at(l, config, "config",
 				"go-v2 agents cannot be configured");
 	else if (config && config->kind != NODE_MAP)
 		loader_fault_at(l, config, "config",
-				"must be a map for a v1 agent");
+				"must be a map for a %s agent",
+				v1 ? "v1" : "go-v2");
 }
 
 static void check_agent(struct loader *l, const struct node *map,
@@ -503,6 +624,11 @@ static void check_agent(struct loader *l, const struct node *map,
 	const struct node *first = node_get(map, "connections");
 	const struct node *raw = node_get(map, "raw_body");
 
+	if (agent->reverse)
+		check_reverse(l, map, agent);
+	else if (!node_get(map, "socket") &&
+		 (map->kind == NODE_MAP || node_is_null(map)))
+		loader_fault_at(l, map, "socket", "is missing");
 	/* A default gives way to what was written. */
 	if (agent->connections > agent->max_connections) {
 		if (!first)

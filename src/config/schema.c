@@ -185,11 +185,27 @@ static const struct config_row rows[] = {
   IN(config_upstream, check.fall),
   .fallback = "3", .help = "bad checks in a row that take a server out" },
 
+{ ROOT("agent_listener.address"), OTHER("address", read_address,
+  show_address), IN(config, agent_listener.address),
+  .help = "where agents with reverse dial in: unix:/PATH, or IP:PORT of this "
+	  "host" },
+{ ROOT("agent_listener.mode"), OTHER("octal number", read_mode, show_mode),
+  IN(config, agent_listener.mode), .fallback = "0660",
+  .help = "of a Unix socket's file: who may dial in" },
+
 { ROOT("agents"), PART("map by name", read_agents, show_agents),
   .help = "the processes that are asked" },
 { AGENT("socket"), OTHER("path or list of paths", read_sockets, show_texts),
-  IN(config_agent, sockets), .required = true,
-  .help = "its Unix socket; several: instances of one agent" },
+  IN(config_agent, sockets),
+  .help = "its Unix socket; several: instances of one agent; none with reverse"
+  },
+{ AGENT("reverse"), OTHER("true, false, or a map", read_reverse, show_reverse),
+  IN(config_agent, reverse),
+  .help = "it dials in, at agent_listener; max_connections is for all its "
+	  "links" },
+{ AGENT("reverse.token"), OTHER("text", read_token, show_nothing),
+  IN(config_agent, reverse_token),
+  .help = "what it must know to be let in; never shown" },
 { AGENT("connections"), NUMBER(1, 256), IN(config_agent, connections),
   .fallback = "4", .help = "links opened at start, per worker and instance" },
 { AGENT("max_connections"), NUMBER(1, 256), IN(config_agent, max_connections),

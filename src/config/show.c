@@ -130,7 +130,7 @@ json_t *show_texts(const struct config_row *row, const void *object)
 					 sizeof(void *));
 	json_t *list;
 
-	if (!texts && row->scope == SCOPE_ROUTE && !row->fallback)
+	if (!texts && !row->fallback)
 		return NULL;
 	list = json_array();
 	for (unsigned i = 0; i < n; i++)
@@ -142,9 +142,20 @@ json_t *show_mode(const struct config_row *row, const void *object)
 {
 	const struct config_listener *lis = object;
 
+	if (row->scope == SCOPE_ROOT)
+		lis = &((const struct config *)object)->agent_listener;
 	if (lis->address.addr.sa.sa_family != AF_UNIX)
 		return NULL;
 	return json_sprintf("%04o", lis->mode);
+}
+
+/* A secret is not shown. */
+json_t *show_reverse(const struct config_row *row, const void *object)
+{
+	const struct config_agent *agent = object;
+
+	return agent->reverse_token ? json_pack("{s:s}", "token", "(hidden)") :
+				      json_boolean(agent->reverse);
 }
 
 json_t *show_sample(const struct config_row *row, const void *object)

@@ -287,6 +287,11 @@ static void control_fini(struct control *c)
 {
 	for (unsigned w = 0; w < c->n_threads; w++)
 		worker_thread_join(&c->threads[w]);
+	/* What workers have posted to each other at last: one thing may lead to
+	 * another, thrice. */
+	for (unsigned round = 0; round < 4; round++)
+		for (unsigned w = 0; w < c->n_threads; w++)
+			loop_turn(c->threads[w].loop, 0);
 	for (unsigned w = 0; c->threads && w < c->shared.n_workers; w++)
 		loop_free(c->threads[w].loop);
 	admin_free(c->admin);

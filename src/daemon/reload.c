@@ -128,6 +128,15 @@ static unsigned list_changes(const struct control *c, const struct config *of,
 	return n;
 }
 
+/* Where agents dial in; NULL: nowhere. */
+static const struct bound *find_door(const struct control *c,
+				     const struct config *config)
+{
+	if (!config || !config->agent_listener.address.text)
+		return NULL;
+	return sockets_find(&c->sockets, &config->agent_listener.address.addr);
+}
+
 static bool make_order(struct control *c, struct snapshot *s,
 		       struct switch_order *o)
 {
@@ -142,6 +151,8 @@ static bool make_order(struct control *c, struct snapshot *s,
 	}
 	o->n_stop = list_changes(c, old, s->config, o->stop);
 	o->n_begin = list_changes(c, s->config, old, o->begin);
+	o->door = find_door(c, s->config);
+	o->door_changes = o->door != find_door(c, old);
 	return true;
 }
 

@@ -150,11 +150,13 @@ static bool has_reuseport(int fd)
 	return getsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, &n) == 0 && on;
 }
 
+/* Where agents dial in, one worker listens. */
 static struct bound *bound_new(struct sockets *s,
 			       const struct config_listener *l,
-			       unsigned inherited)
+			       bool for_agents, unsigned inherited)
 {
-	unsigned n = is_unix(&l->address.addr) ? 1 : s->n_workers;
+	unsigned n = is_unix(&l->address.addr) || for_agents ? 1 :
+		     s->n_workers;
 	struct bound *b;
 
 	n = n > inherited ? n : inherited;
@@ -215,11 +217,12 @@ static int bind_slots(struct sockets *s, struct bound *b, unsigned from)
 }
 
 /* 0 or -errno. */
-static int bind_one(struct sockets *s, const struct config_listener *l)
+static int bind_one(struct sockets *s, const struct config_listener *l,
+		    bool for_agents)
 {
 	unsigned n = s->inherit ?
 		inherit_count(s->inherit, &l->address.addr, l->name) : 0;
-	struct bound *b = bound_new(s, l, n);
+	struct bound *b = bound_new(s, l, for_agents, n);
 	int err;
 
 	if (!b)
@@ -243,17 +246,27 @@ static int bind_one(struct sockets *s, const struct config_listener *l)
 	return err;
 }
 
+/* All that is listened on but the admin port; NULL after the last. */
+static const struct config_listener *listener_at(const struct config *config,
+						 unsigned i)
+{
+	if (i < config->n_listeners)
+		return &config->listeners[i];
+	return i == config->n_listeners && config->agent_listener.address.text ?
+		&config->agent_listener : NULL;
+}
+
 bool sockets_bind(struct sockets *s, const struct config *config)
 {
+	const struct config_listener *l;
 	bool ok = true;
 
-	for (unsigned i = 0; i < config->n_listeners; i++) {
-		const struct config_listener *l = &config->listeners[i];
+	for (unsigned i = 0; (l = listener_at(config, i)); i++) {
 		int err;
 
 		if (sockets_find(s, &l->address.addr))
 			continue;
-		err = bind_one(s, l);
+		err = bind_one(s, l, l == &config->agent_listener);
 		if (err) {
 			log_bind(l->name, l->address.text, err);
 			ok = false;
@@ -275,14 +288,17 @@ void sockets_undo(struct sockets *s)
 
 static bool config_names(const struct config *config, const struct bound *b)
 {
-	for (unsigned i = 0; i < config->n_listeners; i++)
-		if (same_addr(&config->listeners[i].address.addr, &b->addr))
+	const struct config_listener *l;
+
+	for (unsigned i = 0; (l = listener_at(config, i)); i++)
+		if (same_addr(&l->address.addr, &b->addr))
 			return true;
 	return false;
 }
 
 void sockets_keep(struct sockets *s, const struct config *config)
 {
+	const struct config_listener *l;
 	struct bound *b, *next;
 
 	cds_list_for_each_entry_safe(b, next, &s->bound, node) {
@@ -290,8 +306,7 @@ void sockets_keep(struct sockets *s, const struct config *config)
 		if (!config_names(config, b))
 			bound_close(b);
 	}
-	for (unsigned i = 0; i < config->n_listeners; i++) {
-		const struct config_listener *l = &config->listeners[i];
+	for (unsigned i = 0; (l = listener_at(config, i)); i++) {
 		struct bound *own = sockets_find(s, &l->address.addr);
 
 		if (own)

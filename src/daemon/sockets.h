@@ -3,6 +3,7 @@
  * slot, and kept over reloads and hand-overs while the address lives, for
  * closing one resets what waits in it.
  * TCP: one SO_REUSEPORT socket per worker. Unix: one that all workers share.
+ * Where agents dial in: one, of the first worker.
  * Where more were inherited than there are workers, some workers have several.
  * Control thread.
  */

@@ -42,6 +42,22 @@ static bool begin_listening(struct worker_thread *t,
 	return ok;
 }
 
+static bool open_door(struct worker_thread *t, const struct switch_order *order)
+{
+	if (t->loop->index > 0 || !order->door_changes)
+		return true;
+	if (!t->reverse)
+		t->reverse = reverse_new(t->loop, t->control->agents);
+	if (t->reverse && !order->door)
+		reverse_unlisten(t->reverse, true);
+	if (t->reverse && (!order->door ||
+			   reverse_listen(t->reverse,
+					  bound_fd(order->door, 1, 0, 0))))
+		return true;
+	log_error("listen", "listener=agent_listener error=\"no memory\"");
+	return false;
+}
+
 static void on_switch(struct loop *loop, struct post *p)
 {
 	struct worker_thread *t =
@@ -51,7 +67,8 @@ static void on_switch(struct loop *loop, struct post *p)
 	for (unsigned i = 0; i < order->n_stop; i++)
 		worker_unlisten(&t->worker, order->stop[i].name);
 	worker_switch(&t->worker, order->snapshot);
-	t->listen_failed = !t->worker.draining && !begin_listening(t, order);
+	t->listen_failed = !t->worker.draining &&
+			   !(begin_listening(t, order) & open_door(t, order));
 	inbox_send(inbox_of(t), &t->switched, reload_on_switched);
 }
 
@@ -70,6 +87,8 @@ static void on_drain(struct loop *loop, struct post *p)
 	struct worker_thread *t =
 		container_of(p, struct worker_thread, drain_post);
 
+	if (t->reverse)
+		reverse_drain(t->reverse);
 	worker_drain_begin(&t->worker);
 }
 
@@ -78,6 +97,8 @@ static void on_deafen(struct loop *loop, struct post *p)
 	struct worker_thread *t =
 		container_of(p, struct worker_thread, deafen_post);
 
+	if (t->reverse)
+		reverse_unlisten(t->reverse, t->accept_waiting);
 	worker_stop_listening(&t->worker, t->accept_waiting);
 	inbox_send(inbox_of(t), &t->deaf, control_on_deaf);
 }
@@ -119,7 +140,8 @@ static void *thread_main(void *arg)
 	worker_init(w, t->loop, &t->control->shared, t->order->snapshot);
 	w->owner = t;
 	w->on_drained = on_worker_drained;
-	t->listen_failed = !begin_listening(t, t->order);
+	t->listen_failed = !(begin_listening(t, t->order) &
+			     open_door(t, t->order));
 	inbox_send(inbox_of(t), &t->started, control_on_started);
 	while (!t->stop) {
 		loop_turn(t->loop, UINT64_MAX);
@@ -127,6 +149,7 @@ static void *thread_main(void *arg)
 		histogram_add(&w->metrics->loop_lag_us,
 			      loop_clock_us(t->loop) - t->loop->now_us);
 	}
+	reverse_free(t->reverse);
 	worker_fini(w);
 	/* What that put off until the end of a turn. */
 	loop_turn(t->loop, 0);

@@ -7,6 +7,7 @@
 
 #include <pthread.h>
 
+#include "agent/reverse.h"
 #include "daemon/inbox.h"
 #include "daemon/sockets.h"
 #include "exchange/worker.h"
@@ -27,6 +28,9 @@ struct switch_order {
 	struct snapshot *snapshot;
 	struct listen_change *stop, *begin;
 	unsigned n_stop, n_begin;
+	/* Where agents dial in, from now on; NULL: nowhere. */
+	const struct bound *door;
+	bool door_changes;
 };
 
 struct worker_thread {
@@ -36,6 +40,7 @@ struct worker_thread {
 	pthread_t thread;
 	/* The thread's own. */
 	struct worker worker;
+	struct reverse *reverse;	/* the first worker's; else NULL */
 	bool stop, drained_sent;
 	/* Handed over by post: the control thread's before, the worker's
 	 * after. */

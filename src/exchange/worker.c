@@ -3,6 +3,9 @@
 #include "base/mem.h"
 #include "exchange/exchange.h"
 
+/* Between two looks whether other workers still ask over our links. */
+#define RELEASE_RETRY_US 20000u
+
 /* ---- snapshots ------------------------------------------------------------- */
 
 static bool has_agent(const struct snapshot *s, const struct agent *a)
@@ -37,6 +40,21 @@ static void release(struct worker *w, struct snapshot *s,
 		s->on_released(s);
 }
 
+/* Exchanges of other workers are on links of ours, to agents that newer does
+ * not have: all let go of what they have borrowed first. */
+static bool is_lent(struct worker *w, const struct snapshot *s,
+		    const struct snapshot *newer)
+{
+	bool lent = false;
+
+	for (unsigned i = 0; i < s->config->n_agents; i++)
+		if (!has_agent(newer, s->agents[i]))
+			lent |= agent_local_is_lent(s->agents[i], w->loop);
+	return lent;
+}
+
+static void on_release_retry(struct deadline *d);
+
 /* Releases, oldest first, what nothing pins any more. */
 static void release_old(struct worker *w)
 {
@@ -45,9 +63,19 @@ static void release_old(struct worker *w)
 		struct snapshot *s = w->oldest;
 		struct snapshot *newer = s->pin[w->index].newer;
 
+		if (!w->closing && is_lent(w, s, newer)) {
+			deadline_start(w->loop, &w->release, RELEASE_RETRY_US,
+				       on_release_retry);
+			return;
+		}
 		w->oldest = newer;
 		release(w, s, newer);
 	}
+}
+
+static void on_release_retry(struct deadline *d)
+{
+	release_old(container_of(d, struct worker, release));
 }
 
 void worker_unpin(struct worker *w, struct snapshot *s)
@@ -139,6 +167,8 @@ void worker_fini(struct worker *w)
 	__atomic_store_n(&w->shared->workers[w->index], NULL,
 			 __ATOMIC_RELEASE);
 	worker_abort_all(w);
+	w->closing = true;
+	deadline_stop(&w->release);
 	deadline_stop(&w->park_sweep);
 	listeners_stop(w, false);
 	task_cancel(&w->drained);

@@ -42,6 +42,7 @@ struct worker {
 	struct worker_metrics *metrics;
 	struct snapshot *snapshot;	/* new exchanges use this one */
 	struct snapshot *oldest;	/* not released yet; see snapshot_pin */
+	struct deadline release;	/* look again whether it can be */
 	/* Correlation ids: 16 random hex digits, then 16 that count. */
 	char next_id[EVENT_ID_LEN];
 	uint64_t go_id;
@@ -61,6 +62,7 @@ struct worker {
 	uint64_t slow_next_us;		/* a line about a slow agent may come */
 	unsigned slow_unsaid;		/* that had none since the last */
 	bool draining;
+	bool closing;			/* in worker_fini() */
 	struct task access_flush;
 	struct task drained;
 	/* Told once after worker_drain(), when no client is left. */

@@ -123,8 +123,10 @@ struct wire_registration {
 	bool has_token;
 	char token[WIRE_TOKEN_MAX];
 	size_t token_len;	/* 0: longer than any that we have */
-	/* For the log: cut, made printable. */
-	char name[65], version[33], metadata[129];
+	char metadata[129];	/* for the log: cut, made printable */
+	/* Its capabilities, as a handshake has them: name, version, limits,
+	 * events. */
+	struct wire_handshake says;
 	const char *error;	/* static: what is wrong with it; NULL */
 };
 

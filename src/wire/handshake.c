@@ -1,11 +1,10 @@
 /* The handshake, both sides of it (protocol page 4). Always JSON; once per
  * link, so jansson reads it. */
-#include <jansson.h>
 #include <stdarg.h>
 #include <stdio.h>
 
 #include "base/mem.h"
-#include "wire/codec.h"
+#include "wire/capabilities.h"
 #include "wire/put.h"
 
 #define FIXED_MAX	512u
@@ -46,12 +45,13 @@ bool wire_encode_handshake(struct outq *q, const char *proxy_id,
 }
 
 /* Cut, and without anything that could break a log line. */
-static void copy_printable(char *to, size_t size, const char *from)
+void wire_copy_printable(char *to, size_t size, const char *from)
 {
 	size_t i = 0;
 
 	for (; from && from[i] && i < size - 1; i++)
-		to[i] = from[i] > 0x20 && from[i] < 0x7f ? from[i] : '_';
+		to[i] = from[i] > 0x20 && from[i] < 0x7f && from[i] != '"' &&
+			from[i] != '\\' ? from[i] : '_';
 	to[i] = '\0';
 }
 
@@ -127,7 +127,7 @@ static unsigned get_events(const json_t *caps)
 	return mask;
 }
 
-static void get_capabilities(const json_t *root, struct wire_handshake *h)
+void wire_get_capabilities(const json_t *root, struct wire_handshake *h)
 {
 	const json_t *caps = json_object_get(root, "capabilities"), *limits;
 	const char *name;
@@ -136,8 +136,8 @@ static void get_capabilities(const json_t *root, struct wire_handshake *h)
 	name = json_string_value(json_object_get(caps, "agent_id"));
 	if (!name)
 		name = json_string_value(json_object_get(root, "agent_name"));
-	copy_printable(h->name, sizeof(h->name), name);
-	copy_printable(h->version, sizeof(h->version),
+	wire_copy_printable(h->name, sizeof(h->name), name);
+	wire_copy_printable(h->version, sizeof(h->version),
 		       json_string_value(json_object_get(caps, "version")));
 	limits = json_object_get(caps, "limits");
 	h->events = get_events(caps);
@@ -164,9 +164,9 @@ static bool read_answer(const json_t *root, enum wire_offer offer,
 	h->go = !success;
 	if (!json_is_boolean(key))
 		return refuse(h, "success is no boolean");
-	get_capabilities(root, h);
+	wire_get_capabilities(root, h);
 	if (!json_is_true(key)) {
-		copy_printable(why, sizeof(why), json_string_value(
+		wire_copy_printable(why, sizeof(why), json_string_value(
 				       json_object_get(root, "error")));
 		return refuse(h, "refused by the agent: %s", why);
 	}

@@ -2,9 +2,7 @@
  * Registration of an agent that dials in, both sides of it (protocol page 9).
  * Always JSON; once per link, so jansson reads it.
  */
-#include <jansson.h>
-
-#include "wire/codec.h"
+#include "wire/capabilities.h"
 #include "wire/put.h"
 
 #define FIXED_MAX	512u
@@ -22,17 +20,6 @@ static json_t *load(struct slice payload)
 }
 
 /* ---- the proxy's side --------------------------------------------------- */
-
-/* Cut, and without anything that could break a log line. */
-static void copy_printable(char *to, size_t size, const char *from)
-{
-	size_t i = 0;
-
-	for (; from && from[i] && i < size - 1; i++)
-		to[i] = from[i] > 0x20 && from[i] < 0x7f && from[i] != '"' &&
-			from[i] != '\\' ? from[i] : '_';
-	to[i] = '\0';
-}
 
 static bool is_id(const char *s, size_t n)
 {
@@ -77,24 +64,19 @@ static const char *get_token(const json_t *root, struct wire_registration *r)
 	return NULL;
 }
 
-static void get_texts(const json_t *root, struct wire_registration *r)
+static void get_metadata(const json_t *root, struct wire_registration *r)
 {
-	const json_t *caps = json_object_get(root, "capabilities");
 	const json_t *metadata = json_object_get(root, "metadata");
 	char text[sizeof(r->metadata)] = "";
 	size_t n = 0;
 
-	copy_printable(r->name, sizeof(r->name),
-		       json_string_value(json_object_get(caps, "name")));
-	copy_printable(r->version, sizeof(r->version),
-		       json_string_value(json_object_get(caps, "version")));
 	if (metadata && !json_is_null(metadata))
 		n = json_dumpb(metadata, text, sizeof(text) - 1,
 			       JSON_COMPACT | JSON_ENCODE_ANY |
 			       JSON_ENSURE_ASCII);
 	/* What does not fit is cut. */
 	text[min_size(n, sizeof(text) - 1)] = '\0';
-	copy_printable(r->metadata, sizeof(r->metadata), text);
+	wire_copy_printable(r->metadata, sizeof(r->metadata), text);
 }
 
 /* In the order of page 9.3. */
@@ -115,7 +97,8 @@ static const char *read_registration(const json_t *root,
 	if (!error)
 		error = get_token(root, r);
 	if (!error)
-		get_texts(root, r);
+		get_metadata(root, r);
+	wire_get_capabilities(root, &r->says);
 	return error;
 }
 

@@ -231,10 +231,10 @@ static void test_agents(void **state)
 	{ L "agents: { a: { socket: /x, connections: 8, max_connections: 4 } "
 	  "}\n",
 	  "f:2:61: agents.a.max_connections: is less than connections, 8\n" },
-	{ L "agents: { a: { socket: /x, dialect: v3, reverse: 1 } }\n",
+	{ L "agents: { a: { socket: /x, dialect: v3, revers: 1 } }\n",
 	  "f:2:37: agents.a.dialect: must be one of auto, v2, go, v1, did you "
 	  "mean `v2`?\n"
-	  "f:2:41: agents.a.reverse: unknown key\n" },
+	  "f:2:41: agents.a.revers: unknown key, did you mean `reverse`?\n" },
 	{ L "agents: { a: { socket: /x, dialect: go, config: {} } }\n",
 	  "f:2:49: agents.a.config: go-v2 agents cannot be configured\n" },
 	{ L "agents: { a: { socket: /x, dialect: v1, config: [1] } }\n",
@@ -269,6 +269,83 @@ static void test_agents(void **state)
 	};
 
 	CHECK_BAD(bad);
+}
+
+#define DOOR "agent_listener: { address: 'unix:/d' }\n"
+
+static void test_reverse(void **state)
+{
+	static const struct bad bad[] = {
+	{ L "agents: { a: { reverse: 1, on_failure: deny } }\n",
+	  "f:2:14: agents.a.socket: is missing\n"
+	  "f:2:25: agents.a.reverse: must be true, false or a map\n" },
+	{ L "agents: { a: { reverse: false } }\n",
+	  "f:2:14: agents.a.socket: is missing\n" },
+	{ L "agents: { a: { reverse: true } }\n",
+	  "f:2:14: agents: `a` dials in: needs agent_listener.address\n" },
+	{ L DOOR "agents: { a: { reverse: { token: short } } }\n",
+	  "f:3:34: agents.a.reverse.token: must be 8 to 256 bytes\n" },
+	{ L DOOR "agents: { a: { reverse: { tokn: x } } }\n",
+	  "f:3:27: agents.a.reverse.tokn: unknown key, did you mean `token`?\n"
+	},
+	{ L DOOR "agents: { a: { reverse: true, socket: /x, connections: 2 } }\n",
+	  "f:3:39: agents.a.socket: has no effect: the agent dials in\n"
+	  "f:3:56: agents.a.connections: has no effect: the agent dials in\n" },
+	{ L DOOR "agents: { a: { reverse: true, dialect: v1 } }\n",
+	  "f:3:14: agents.a.dialect: agents that dial in speak v2 or go\n" },
+	{ L DOOR "agents: { a: { reverse: true, encoding: msgpack } }\n",
+	  "f:3:14: agents.a.encoding: agents that dial in speak JSON\n" },
+	{ L DOOR "agents: { a: { reverse: true, raw_body: true } }\n",
+	  "f:3:14: agents.a.raw_body: agents that dial in speak JSON\n" },
+	{ L DOOR "agents: { a: { reverse: true, dialect: go, config: [1] } }\n",
+	  "f:3:52: agents.a.config: must be a map for a go-v2 agent\n" },
+	{ L "agent_listener: { mode: 0600 }\n",
+	  "f:2:17: agent_listener.address: is missing\n" },
+	{ L "agent_listener: { address: '10.0.0.1:5' }\n",
+	  "f:2:28: agent_listener.address: must be a Unix socket or an address "
+	  "of this host, 127.0.0.1 or [::1]\n" },
+	{ L "agent_listener: { address: '127.0.0.1:9901' }\n",
+	  "f:2:28: agent_listener.address: a listener or the admin port has "
+	  "this address\n" },
+	{ L "agent_listener: { address: '[::1]:5', mode: 0600 }\n"
+	  "agents: { a: { reverse: true, peer: { uid: 1 } } }\n",
+	  "f:2:45: agent_listener.mode: has no effect: the address is no Unix "
+	  "socket\n"
+	  "f:3:14: agents: peer cannot be told of who dials in over TCP\n" },
+	};
+	struct config *config;
+
+	CHECK_BAD(bad);
+	config = load_good(L "agent_listener: { address: 'unix:/d', mode: 0600 }\n"
+		      "agents: { a: { reverse: { token: secret-of-a } },\n"
+		      "          b: { reverse: true, dialect: go, "
+		      "config: { x: 1 } } }\n");
+	assert_string_equal(config->agent_listener.address.text, "unix:/d");
+	assert_int_equal(config->agent_listener.mode, 0600);
+	assert_true(config->agents[0].reverse);
+	assert_string_equal(config->agents[0].reverse_token, "secret-of-a");
+	assert_int_equal(config->agents[0].n_sockets, 0);
+	assert_int_equal(config->agents[0].connections, 0);
+	assert_true(config->agents[1].reverse);
+	assert_null(config->agents[1].reverse_token);
+	config_free(config);
+}
+
+/* The effective config shows that there is a token, and never which. */
+static void test_token_is_not_shown(void **state)
+{
+	struct config *config = load_good(L DOOR "agents: { a: { reverse: "
+					"{ token: secret-of-a } } }\n");
+	char *text = NULL;
+	size_t n = 0;
+	FILE *out = open_memstream(&text, &n);
+
+	config_print_json(config, out);
+	fclose(out);
+	assert_null(strstr(text, "secret-of-a"));
+	assert_non_null(strstr(text, "\"reverse\":{\"token\":\"(hidden)\"}"));
+	free(text);
+	config_free(config);
 }
 
 static void test_routes(void **state)
@@ -663,6 +740,8 @@ int main(void)
 		cmocka_unit_test(test_values),
 		cmocka_unit_test(test_listeners),
 		cmocka_unit_test(test_agents),
+		cmocka_unit_test(test_reverse),
+		cmocka_unit_test(test_token_is_not_shown),
 		cmocka_unit_test(test_routes),
 		cmocka_unit_test(test_match),
 		cmocka_unit_test(test_all_at_once),

@@ -1,0 +1,508 @@
+/* See reverse.h. */
+#include "agent/reverse.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#include "agent/internal.h"
+#include "base/mem.h"
+
+#define GUESTS_MAX	64u
+#define ACCEPT_BATCH	16u
+#define ACCEPT_LAST	1024u
+#define ACCEPT_RETRY_US	100000u
+#define READ_US		5000000u	/* for the registration */
+#define LINGER_US	1000000u	/* for the peer to read its refusal */
+#define REFUSED_LOG_US	1000000u	/* between two such lines */
+#define CONNECTION_ID	17
+
+struct guest {
+	struct cds_list_head node;	/* in reverse->guests, oldest first */
+	struct reverse *reverse;
+	struct watch watch;
+	struct deadline deadline;
+	struct task reap;
+	int fd;				/* -1: given away */
+	bool refused;
+	unsigned char head[FRAME_HEAD];
+	unsigned n_head;
+	size_t n, have;			/* of the payload */
+	char *payload;
+};
+
+struct reverse {
+	struct loop *loop;
+	struct agent_table *table;
+	struct watch watch;
+	struct deadline retry;
+	int fd;				/* -1: does not listen */
+	bool draining;
+	struct cds_list_head guests;
+	unsigned n_guests;
+	uint64_t log_next_us;		/* the next refusal has a line */
+};
+
+/* One that was let in, on its way to its worker. */
+struct arrival {
+	struct post post;
+	struct hub *hub;
+	int fd;
+	struct wire_registration registration;
+	char connection_id[CONNECTION_ID];
+	uint32_t uid, gid;
+};
+
+/* ---- answers -------------------------------------------------------------- */
+
+/* Into the empty buffer of a new connection: all at once or never. */
+static void send_refusal(struct loop *loop, int fd, bool go, const char *text)
+{
+	struct wire_registered answer = {
+		.go = go, .error = text, .proxy_id = "agentproxyd",
+		.connection_id = "",
+	};
+	struct iovec iov[8];
+	struct outq q;
+
+	outq_init(&q, &loop->blocks);
+	if (!wire_encode_registered(&q, &answer) ||
+	    sock_sendv(fd, iov, outq_iov(&q, iov, ARRAY_LEN(iov))) < 0)
+		log_debug("agent_refused", "error=\"it could not be told\"");
+	outq_clear(&q);
+}
+
+static void guest_reap(struct task *t)
+{
+	struct guest *g = container_of(t, struct guest, reap);
+
+	mem_free(g->payload);
+	mem_free(g);
+}
+
+static void guest_close(struct guest *g)
+{
+	struct reverse *r = g->reverse;
+
+	watch_stop(&g->watch);
+	deadline_stop(&g->deadline);
+	if (g->fd >= 0)
+		sock_close(g->fd, false);
+	g->fd = -1;
+	cds_list_del(&g->node);
+	r->n_guests--;
+	loop_defer_reap(r->loop, &g->reap, guest_reap);
+}
+
+static void on_linger_over(struct deadline *d)
+{
+	guest_close(container_of(d, struct guest, deadline));
+}
+
+static bool is_go(const struct guest *g)
+{
+	return g->n_head == FRAME_HEAD &&
+	       g->head[FRAME_HEAD - 1] == FRAME_GO_REGISTER;
+}
+
+static void log_refused(struct reverse *r, const char *agent, const char *text)
+{
+	if (r->loop->now_us < r->log_next_us)
+		return;
+	r->log_next_us = r->loop->now_us + REFUSED_LOG_US;
+	log_warn("agent_refused", "agent=\"%s\" error=\"%s\"", agent, text);
+}
+
+/*
+ * What it has sent and we have not read would make closing a reset, which may
+ * overtake the refusal: it is read and dropped until the peer has closed.
+ */
+static void guest_refuse(struct guest *g, const char *agent, const char *text)
+{
+	struct reverse *r = g->reverse;
+
+	send_refusal(r->loop, g->fd, is_go(g), text);
+	sock_shutdown(g->fd);
+	log_refused(r, agent, text);
+	g->refused = true;
+	deadline_start(r->loop, &g->deadline, LINGER_US, on_linger_over);
+}
+
+/* ---- checks (page 9.3) ---------------------------------------------------- */
+
+/* Takes as long for a wrong one as for the right one. */
+static bool same_secret(const char *want, const char *got, size_t n)
+{
+	size_t want_n = strlen(want);
+	size_t diff = want_n ^ n;
+
+	for (size_t i = 0; i < n; i++) {
+		diff |= (unsigned char)(got[i] ^ want[i % (want_n + 1)]);
+		__asm__ volatile("" : "+r"(diff));
+	}
+	return diff == 0;
+}
+
+static bool knows_token(const struct agent *a,
+			const struct wire_registration *reg)
+{
+	const char *want = a && a->config.reverse_token ?
+			   a->config.reverse_token : "no such agent";
+	bool same = same_secret(want, reg->token, reg->token_len);
+
+	return same || (a && !a->config.reverse_token);
+}
+
+static bool is_right_peer(const struct config_agent *c, int fd, uint32_t *uid,
+			  uint32_t *gid)
+{
+	int error = sock_peer_cred(fd, uid, gid);
+
+	if (!c->peer_uid && !c->peer_gid)
+		return true;
+	return error == 0 && (!c->peer_uid || c->peer_uid - 1 == *uid) &&
+	       (!c->peer_gid || c->peer_gid - 1 == *gid);
+}
+
+static const char *wrong_dialect(const struct config_agent *c, bool go)
+{
+	if (go && c->dialect == DIALECT_V2)
+		return "this agent's dialect is v2";
+	if (!go && c->dialect == DIALECT_GO)
+		return "this agent's dialect is go";
+	if (go && c->config_json && c->config_json[0] != '{')
+		return "this agent's config is no object: not for go-v2";
+	return NULL;
+}
+
+/* What may be said to whom we don't know is one text. Reserves the link. */
+static const char *check(struct reverse *r, struct arrival *v,
+			 struct loop **loop)
+{
+	static const char unknown[] = "agent_id or auth_token is not accepted";
+	const struct wire_registration *reg = &v->registration;
+	struct agent *a = agent_table_find_rcu(r->table, reg->id);
+	const char *wrong;
+
+	if (a && !a->hub)
+		a = NULL;
+	if (!knows_token(a, reg) || !a ||
+	    !is_right_peer(&a->config, v->fd, &v->uid, &v->gid))
+		return unknown;
+	wrong = wrong_dialect(&a->config, reg->go);
+	if (wrong)
+		return wrong;
+	if (!hub_reserve(a->hub, a->config.max_connections, loop))
+		return *loop ? "this agent has too many links" :
+			       "the proxy is not ready";
+	v->hub = hub_get(a->hub);
+	return NULL;
+}
+
+/* ---- letting in ------------------------------------------------------------ */
+
+static void log_arrival(const struct agent_local *l, const struct arrival *v)
+{
+	const struct wire_registration *reg = &v->registration;
+
+	log_info("agent_registered", "agent=%s dialect=%s worker=%u "
+		 "connection=%s name=\"%s\" version=\"%s\" uid=%d gid=%d "
+		 "metadata=\"%s\"", l->agent->config.name,
+		 reg->go ? "go" : "v2", l->loop->index, v->connection_id,
+		 reg->says.name, reg->says.version, (int)v->uid, (int)v->gid,
+		 reg->metadata);
+}
+
+/* On its worker. */
+static void on_arrival(struct loop *loop, struct post *p)
+{
+	struct arrival *v = container_of(p, struct arrival, post);
+	struct agent_local *l = hub_local(v->hub, loop);
+	struct wire_registered answer = {
+		.go = v->registration.go, .proxy_id = "agentproxyd",
+		.connection_id = v->connection_id,
+	};
+
+	if (l)
+		answer.config_json = answer.go ? l->agent->config.config_json :
+						 NULL;
+	if (l)
+		log_arrival(l, v);
+	if (!l || !link_adopt(l, v->fd, &answer, &v->registration.says)) {
+		send_refusal(loop, v->fd, answer.go, l ? "out of memory" :
+			     "the agent was removed");
+		sock_close(v->fd, false);
+		hub_release(v->hub, loop);
+	}
+	hub_put(v->hub);
+	mem_free(v);
+}
+
+static void guest_register(struct guest *g)
+{
+	struct reverse *r = g->reverse;
+	struct arrival *v = mem_zalloc(sizeof(*v));
+	const char *error = "out of memory";
+	struct loop *loop = NULL;
+	uint64_t random;
+
+	if (v) {
+		v->fd = g->fd;
+		v->uid = v->gid = (uint32_t)-1;
+		error = NULL;
+		if (!wire_decode_registration(g->head[FRAME_HEAD - 1],
+					      slice_of(g->payload, g->n),
+					      &v->registration))
+			error = v->registration.error;
+	}
+	if (!error && r->draining)
+		error = "the proxy is shutting down";
+	if (!error) {
+		rcu_enter();
+		error = check(r, v, &loop);
+		rcu_leave();
+	}
+	if (error) {
+		guest_refuse(g, v ? v->registration.id : "", error);
+		mem_free(v);
+		return;
+	}
+	sock_random(&random, sizeof(random));
+	snprintf(v->connection_id, sizeof(v->connection_id), "%016llx",
+		 (unsigned long long)random);
+	watch_stop(&g->watch);
+	g->fd = -1;
+	guest_close(g);
+	loop_post(loop, &v->post, on_arrival);
+}
+
+/* ---- reading ---------------------------------------------------------------- */
+
+/* Its head is there, or the four bytes of it that say the length. */
+static void guest_on_head(struct guest *g)
+{
+	const unsigned char *h = g->head;
+	size_t n = (size_t)h[0] << 24 | (size_t)h[1] << 16 |
+		   (size_t)h[2] << 8 | h[3];
+	uint8_t type = h[FRAME_HEAD - 1];
+
+	if (n == 0) {
+		guest_refuse(g, "", "a frame of illegal length");
+		return;
+	}
+	if (g->n_head < FRAME_HEAD)
+		return;
+	if (type != FRAME_HANDSHAKE && type != FRAME_GO_REGISTER) {
+		guest_refuse(g, "", "the first frame is no registration");
+		return;
+	}
+	if (n > FRAME_HANDSHAKE_MAX) {
+		guest_refuse(g, "", "a frame of illegal length");
+		return;
+	}
+	g->n = n - 1;
+	g->payload = mem_alloc(g->n);
+	if (!g->payload)
+		guest_refuse(g, "", "out of memory");
+	else if (g->n == 0)
+		guest_register(g);
+}
+
+/* So many bytes came, where guest_room() said. */
+static void guest_on_bytes(struct guest *g, size_t n)
+{
+	if (g->refused)
+		return;
+	if (!g->payload) {
+		g->n_head += (unsigned)n;
+		if (g->n_head >= 4)
+			guest_on_head(g);
+		return;
+	}
+	g->have += n;
+	if (g->have == g->n)
+		guest_register(g);
+}
+
+/* Never more than the registration: what follows it is for its worker. */
+static char *guest_room(struct guest *g, char *trash, size_t *n)
+{
+	if (g->refused)
+		return trash;
+	if (!g->payload) {
+		/* The fifth byte may never come. */
+		*n = (g->n_head < 4 ? 4 : FRAME_HEAD) - g->n_head;
+		return (char *)g->head + g->n_head;
+	}
+	*n = g->n - g->have;
+	return g->payload + g->have;
+}
+
+/* It may be closed by this. */
+static void guest_read(struct guest *g)
+{
+	char trash[4096];
+
+	while (g->fd >= 0) {
+		size_t room = sizeof(trash);
+		char *to = guest_room(g, trash, &room);
+		ssize_t n = sock_recv(g->fd, to, room);
+
+		if (n == -EAGAIN)
+			return;
+		if (n == 0 && !g->refused)
+			guest_refuse(g, "", "the registration is cut off");
+		if (n <= 0) {
+			guest_close(g);
+			return;
+		}
+		guest_on_bytes(g, (size_t)n);
+	}
+}
+
+static void on_guest(struct watch *w, unsigned what)
+{
+	guest_read(container_of(w, struct guest, watch));
+}
+
+static void on_guest_late(struct deadline *d)
+{
+	struct guest *g = container_of(d, struct guest, deadline);
+
+	/* It may stand in the socket. */
+	guest_read(g);
+	if (g->fd < 0 || g->refused)
+		return;
+	guest_refuse(g, "", "no registration in time");
+	guest_read(g);
+}
+
+/* ---- the door --------------------------------------------------------------- */
+
+/* In the middle of whatever it does: answered, if it was not, and closed. */
+static void guest_send_away(struct guest *g, const char *text)
+{
+	if (!g->refused)
+		guest_read(g);
+	if (g->fd < 0)
+		return;
+	if (!g->refused) {
+		guest_refuse(g, "", text);
+		guest_read(g);
+	}
+	if (g->fd >= 0)
+		guest_close(g);
+}
+
+static void guest_new(struct reverse *r, int fd)
+{
+	struct guest *g;
+
+	if (r->n_guests >= GUESTS_MAX)
+		guest_send_away(cds_list_first_entry(&r->guests, struct guest,
+						     node),
+				"too many wait for a registration");
+	g = mem_zalloc(sizeof(*g));
+	if (!g) {
+		sock_close(fd, false);
+		return;
+	}
+	g->reverse = r;
+	g->fd = fd;
+	cds_list_add_tail(&g->node, &r->guests);
+	r->n_guests++;
+	deadline_start(r->loop, &g->deadline, READ_US, on_guest_late);
+	if (!watch_start_quiet(r->loop, &g->watch, fd, on_guest))
+		guest_send_away(g, "out of memory");
+	else
+		guest_read(g);
+}
+
+static void on_acceptable(struct watch *w, unsigned what);
+
+static void on_accept_retry(struct deadline *d)
+{
+	struct reverse *r = container_of(d, struct reverse, retry);
+
+	if (!watch_start_listener(r->loop, &r->watch, r->fd, on_acceptable))
+		deadline_start(r->loop, d, ACCEPT_RETRY_US, on_accept_retry);
+}
+
+static void accept_some(struct reverse *r, unsigned most)
+{
+	for (unsigned i = 0; i < most; i++) {
+		struct net_addr from;
+		int fd = sock_accept(r->fd, &from);
+
+		if (fd >= 0) {
+			guest_new(r, fd);
+			continue;
+		}
+		if (fd == -EAGAIN)
+			return;
+		if (fd != -EMFILE && fd != -ENFILE && fd != -ENOBUFS &&
+		    fd != -ENOMEM)
+			continue;	/* that one went away by itself */
+		log_refused(r, "", strerror(-fd));
+		watch_stop(&r->watch);
+		deadline_start(r->loop, &r->retry, ACCEPT_RETRY_US,
+			       on_accept_retry);
+		return;
+	}
+}
+
+static void on_acceptable(struct watch *w, unsigned what)
+{
+	accept_some(container_of(w, struct reverse, watch), ACCEPT_BATCH);
+}
+
+struct reverse *reverse_new(struct loop *loop, struct agent_table *table)
+{
+	struct reverse *r = mem_zalloc(sizeof(*r));
+
+	if (!r)
+		return NULL;
+	r->loop = loop;
+	r->table = table;
+	r->fd = -1;
+	CDS_INIT_LIST_HEAD(&r->guests);
+	return r;
+}
+
+void reverse_free(struct reverse *r)
+{
+	if (!r)
+		return;
+	reverse_drain(r);
+	reverse_unlisten(r, false);
+	while (!cds_list_empty(&r->guests))
+		guest_send_away(cds_list_first_entry(&r->guests, struct guest,
+						     node),
+				"the proxy is shutting down");
+	mem_free(r);
+}
+
+bool reverse_listen(struct reverse *r, int fd)
+{
+	reverse_unlisten(r, false);
+	r->fd = fd;
+	if (watch_start_listener(r->loop, &r->watch, fd, on_acceptable))
+		return true;
+	r->fd = -1;
+	return false;
+}
+
+void reverse_unlisten(struct reverse *r, bool accept_waiting)
+{
+	if (r->fd < 0)
+		return;
+	if (accept_waiting)
+		accept_some(r, ACCEPT_LAST);
+	watch_stop(&r->watch);
+	deadline_stop(&r->retry);
+	r->fd = -1;
+}
+
+void reverse_drain(struct reverse *r)
+{
+	r->draining = true;
+}
