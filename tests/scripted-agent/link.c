@@ -40,6 +40,7 @@ struct link {
 	unsigned n_held;
 	uint64_t busy_until_ms;
 	bool greeted, closing, dead;
+	bool dialled;		/* by us; not greeted: registering */
 };
 
 static uint64_t now_ms(void)
@@ -71,6 +72,8 @@ static void link_free(struct link *l)
 	*l->at = l->next;
 	if (l->next)
 		l->next->at = l->at;
+	if (l->dialled)
+		dial_lost(l->agent);
 	free(l->in);
 	free(l);
 }
@@ -491,6 +494,20 @@ static void on_handshake(struct link *l, struct slice payload)
 	free(p);
 }
 
+/* Nothing was negotiated: JSON. */
+static void on_registered(struct link *l, uint8_t type, struct slice payload)
+{
+	if (!wire_agent_decode_registered(type, payload)) {
+		if (!l->agent->quiet)
+			printf("{\"refused\":%.*s}\n", (int)payload.n,
+			       payload.p);
+		l->dead = true;
+		return;
+	}
+	l->greeted = true;
+	l->format = (struct wire_format){ .dialect = l->format.dialect };
+}
+
 static void on_ping(struct link *l, struct slice payload)
 {
 	char *pong;
@@ -559,7 +576,9 @@ static void on_frame(struct link *l, uint8_t type, char *p, size_t n)
 	}
 	if (!a->quiet)
 		framelog_other(&f, false);
-	if (type == FRAME_HANDSHAKE && !l->greeted)
+	if (l->dialled && !l->greeted)
+		on_registered(l, type, slice_of(p, n));
+	else if (type == FRAME_HANDSHAKE && !l->greeted)
 		on_handshake(l, slice_of(p, n));
 	else if (type == (l->format.dialect == WIRE_GO ? FRAME_GO_PING :
 			  FRAME_PING))
@@ -662,13 +681,13 @@ static void on_held_due(evutil_socket_t fd, short what, void *arg)
 	on_due(fd, what, arg);
 }
 
-void link_new(struct agent *a, int fd)
+static struct link *make(struct agent *a, int fd)
 {
 	struct link *l = calloc(1, sizeof(*l));
 
 	if (!l) {
 		close(fd);
-		return;
+		return NULL;
 	}
 	l->agent = a;
 	l->fd = fd;
@@ -690,6 +709,32 @@ void link_new(struct agent *a, int fd)
 	l->due = evtimer_new(a->base, on_due, l);
 	l->held_due = evtimer_new(a->base, on_held_due, l);
 	if (!l->in || !l->readable || !l->writable || !l->due || !l->held_due ||
-	    event_add(l->readable, NULL) != 0)
+	    event_add(l->readable, NULL) != 0) {
+		link_free(l);
+		return NULL;
+	}
+	return l;
+}
+
+void link_new(struct agent *a, int fd)
+{
+	(void)make(a, fd);
+}
+
+void link_register(struct agent *a, int fd)
+{
+	struct link *l = make(a, fd);
+
+	if (!l) {
+		dial_lost(a);
+		return;
+	}
+	l->dialled = true;
+	if (!wire_agent_encode_registration(&l->out,
+					    l->format.dialect == WIRE_GO,
+					    a->id, a->token))
+		l->dead = true;
+	flush(l);
+	if (l->dead)
 		link_free(l);
 }

@@ -21,6 +21,10 @@ struct agent {
 	struct wire_format format;	/* encoding: the one preferred */
 	bool encoding_forced;
 	bool quiet;
+	/* Dials in instead of listening; see dial.c. */
+	const char *connect_to, *id, *token;
+	unsigned links_wanted, links_dialled;
+	struct event *redial;
 	struct block_pool blocks;
 	struct arena_pool arenas;
 	struct arena scratch;
@@ -31,6 +35,18 @@ struct agent {
 
 /* Takes the descriptor over. */
 void link_new(struct agent *a, int fd);
+/* The same of a connection that was dialled: registers first. */
+void link_register(struct agent *a, int fd);
 void link_free_all(struct agent *a);
+
+
+/* ---- dial.c ------------------------------------------------------------- */
+
+/* Dials until all links are there, and again when some are lost. False: no
+ * memory. */
+bool dial_start(struct agent *a);
+void dial_stop(struct agent *a);
+/* One was lost. */
+void dial_lost(struct agent *a);
 
 #endif

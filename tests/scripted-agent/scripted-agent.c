@@ -28,7 +28,11 @@ static const char usage[] =
 "usage: scripted-agent -s SOCKET -f SCRIPT [--dialect v2|go|v1]\n"
 "         [--encoding json|msgpack] [--shape map|array] [--raw-body]\n"
 "         [--quiet]\n"
-"Without --encoding: msgpack if it is offered. --quiet: no line per frame.\n";
+"       scripted-agent --connect SOCKET -f SCRIPT [--dialect v2|go]\n"
+"         [--id NAME] [--token TOKEN] [--links N] [--quiet]\n"
+"Without --encoding: msgpack if it is offered. --quiet: no line per frame.\n"
+"--connect: dials in and registers as NAME (scripted), and again when it is\n"
+"sent away.\n";
 
 struct options {
 	const char *socket, *script;
@@ -40,7 +44,24 @@ static int bad_option(void)
 	return 2;
 }
 
-enum { OPT_DIALECT = 256, OPT_ENCODING, OPT_SHAPE, OPT_RAW, OPT_QUIET };
+enum { OPT_DIALECT = 256, OPT_ENCODING, OPT_SHAPE, OPT_RAW, OPT_QUIET,
+       OPT_CONNECT, OPT_ID, OPT_TOKEN, OPT_LINKS };
+
+/* About dialling in. False: none of these. */
+static bool read_dial_option(int c, struct agent *a)
+{
+	if (c == OPT_CONNECT)
+		a->connect_to = optarg;
+	else if (c == OPT_ID)
+		a->id = optarg;
+	else if (c == OPT_TOKEN)
+		a->token = optarg;
+	else if (c == OPT_LINKS)
+		a->links_wanted = (unsigned)atoi(optarg);
+	else
+		return false;
+	return true;
+}
 
 /* -1: go on; else the exit status. */
 static int read_options(int argc, char **argv, struct options *o,
@@ -52,6 +73,10 @@ static int read_options(int argc, char **argv, struct options *o,
 		{ "shape", 1, NULL, OPT_SHAPE },
 		{ "raw-body", 0, NULL, OPT_RAW },
 		{ "quiet", 0, NULL, OPT_QUIET },
+		{ "connect", 1, NULL, OPT_CONNECT },
+		{ "id", 1, NULL, OPT_ID },
+		{ "token", 1, NULL, OPT_TOKEN },
+		{ "links", 1, NULL, OPT_LINKS },
 		{ "help", 0, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
 	};
@@ -83,11 +108,14 @@ static int read_options(int argc, char **argv, struct options *o,
 		} else if (c == 'h') {
 			printf("%s\n%s", usage, script_help);
 			return 0;
+		} else if (read_dial_option(c, a)) {
+			continue;
 		} else if (c != OPT_DIALECT || strcmp(optarg, "v2") != 0) {
 			return bad_option();
 		}
 	}
-	return o->socket && optind == argc ? -1 : bad_option();
+	return !o->socket != !a->connect_to && optind == argc ? -1 :
+								bad_option();
 }
 
 static int listen_on(const char *path)
@@ -153,25 +181,31 @@ static void run(struct agent *a, int listener, const char *script)
 {
 	struct reloader reloader = { a, script };
 	struct event *events[] = {
-		event_new(a->base, listener, EV_READ | EV_PERSIST,
-			  on_connection, a),
+		listener < 0 ? NULL :
+			event_new(a->base, listener, EV_READ | EV_PERSIST,
+				  on_connection, a),
 		evsignal_new(a->base, SIGTERM, on_stop, a->base),
 		evsignal_new(a->base, SIGINT, on_stop, a->base),
 		evsignal_new(a->base, SIGHUP, on_reload, &reloader),
 	};
 
 	for (unsigned i = 0; i < ARRAY_LEN(events); i++)
-		event_add(events[i], NULL);
-	event_base_dispatch(a->base);
+		if (events[i])
+			event_add(events[i], NULL);
+	if (listener >= 0 || dial_start(a))
+		event_base_dispatch(a->base);
+	dial_stop(a);
 	for (unsigned i = 0; i < ARRAY_LEN(events); i++)
-		event_free(events[i]);
+		if (events[i])
+			event_free(events[i]);
 }
 
 int main(int argc, char **argv)
 {
-	struct agent a = { .format = { .shape = WIRE_ARRAY } };
+	struct agent a = { .format = { .shape = WIRE_ARRAY },
+			   .id = "scripted", .links_wanted = 1 };
 	struct options o = { NULL, NULL };
-	int status = read_options(argc, argv, &o, &a), listener;
+	int status = read_options(argc, argv, &o, &a), listener = -1;
 
 	if (status >= 0)
 		return status;
@@ -180,8 +214,9 @@ int main(int argc, char **argv)
 		return 2;
 	a.base = event_base_new();
 	a.exchanges = exchanges_new();
-	listener = listen_on(o.socket);
-	if (!a.base || !a.exchanges || listener < 0) {
+	if (o.socket)
+		listener = listen_on(o.socket);
+	if (!a.base || !a.exchanges || (o.socket && listener < 0)) {
 		fprintf(stderr, "%s: %s\n", o.socket, strerror(errno));
 		return 1;
 	}
@@ -189,8 +224,10 @@ int main(int argc, char **argv)
 	arena_pool_init(&a.arenas);
 	arena_init(&a.scratch, &a.arenas);
 	run(&a, listener, o.script);
-	unlink(o.socket);
-	close(listener);
+	if (o.socket)
+		unlink(o.socket);
+	if (listener >= 0)
+		close(listener);
 	print_totals(&a.totals);
 	link_free_all(&a);
 	exchanges_free(a.exchanges);

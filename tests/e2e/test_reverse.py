@@ -1,0 +1,352 @@
+"""Agents that dial in: registration and what is refused, one link for many
+workers, links that come and go, reloads, hand-overs."""
+import json
+import os
+import random
+import signal
+import socket
+import struct
+import threading
+import time
+
+from lib import LIMIT, check, eq, fetch, wait_for
+
+TOKEN = "sesame-open"
+BLOCK = "on request_head path=/block reply block status=418 body=no\n"
+KEYS = {"success", "error", "proxy_id", "proxy_version", "connection_id"}
+
+
+def frame(kind, payload):
+    data = payload if isinstance(payload, bytes) else \
+        json.dumps(payload).encode()
+    return struct.pack(">IB", len(data) + 1, kind) + data
+
+
+class Dialled:
+    """An agent by hand."""
+
+    def __init__(self, address):
+        if isinstance(address, int):
+            self.sock = socket.create_connection(("127.0.0.1", address))
+        else:
+            self.sock = socket.socket(socket.AF_UNIX)
+            self.sock.connect(address)
+        self.sock.settimeout(LIMIT)
+
+    def send(self, kind, payload):
+        self.sock.sendall(frame(kind, payload))
+
+    def exactly(self, n):
+        got = b""
+        while len(got) < n:
+            more = self.sock.recv(n - len(got))
+            if not more:
+                raise EOFError("closed; had %r" % got)
+            got += more
+        return got
+
+    def frame(self):
+        n, kind = struct.unpack(">IB", self.exactly(5))
+        return kind, json.loads(self.exactly(n - 1) or b"{}")
+
+    def event(self):
+        """The next frame that is no ping or question: these are answered."""
+        while True:
+            kind, v = self.frame()
+            if kind == 0x41:
+                self.send(0x42, v)
+            elif kind in (0xe0, 0xe2, 0xf0):
+                self.send(kind + 1, v)
+            else:
+                return kind, v
+
+    def register(self, name="waf", token=TOKEN, go=False, **more):
+        v = dict({"protocol_version": 2, "agent_id": name,
+                  "capabilities": {}, "auth_token": token}, **more)
+        self.send(3 if go else 1, v)
+        return self.frame()
+
+    def closed(self):
+        """Closed in order: after the last frame comes the end, no reset."""
+        eq(self.sock.recv(1), b"", "bytes after the refusal")
+        return True
+
+    def allow(self, event):
+        ident = event.get("correlation_id") or \
+            event["metadata"]["correlation_id"]
+        self.send(0x20, {"version": 2, "decision": "allow", "audit": {
+            "custom": {"correlation_id": ident}}})
+
+    def close(self):
+        self.sock.close()
+
+
+class Scripted:
+    """tests/scripted-agent that dials in, again and again."""
+
+    def __init__(self, env, dialect="v2", script=BLOCK, name="waf",
+                 token=TOKEN, links=1):
+        self.log = env.path(name + ".jsonl")
+        path = env.path(name + ".script")
+        with open(path, "w") as f:
+            f.write(script)
+        self.proc = env.spawn(
+            [env.binary("scripted-agent"), "--connect", env.path("door"),
+             "--id", name, "--token", token, "--links", str(links), "-f",
+             path, "--dialect", dialect], stdout=open(self.log, "a"))
+
+    def frames(self, kind):
+        with open(self.log) as f:
+            lines = [json.loads(x) for x in f if x.endswith("}\n")]
+        return [x for x in lines if x.get("type") == kind]
+
+    def kill(self):
+        self.proc.kill()
+        self.proc.wait()
+
+
+def setup(env, agent=None, ready=False, route=None, **more):
+    o = env.origin()
+    c = env.config(o.port, route=route, agent_listener={
+        "address": "unix:" + env.path("door")}, **more)
+    c["agents"] = {"waf": dict({"reverse": {"token": TOKEN},
+                                "on_failure": "deny"}, **(agent or {}))}
+    c["routes"][0].setdefault("agents", [])
+    if not c["routes"][0]["agents"]:
+        c["routes"][0]["agents"] = ["waf"]
+    d = env.start(c, ready)
+    wait_for(lambda: os.path.exists(env.path("door")), "the door")
+    return o, d
+
+
+def page(d):
+    return json.loads(d.admin("/agents").body)["agents"][0]
+
+
+def wait_links(d, n):
+    wait_for(lambda: page(d)["instances"][0]["links_up"] == n,
+             "%d links are up" % n)
+
+
+def ask_all(d, n=24):
+    """Over new connections, which the workers share among them."""
+    for _ in range(n):
+        eq(fetch(d.port, "GET", "/").status, 200)
+        eq(fetch(d.port, "GET", "/block").status, 418)
+
+
+# ---- registration ---------------------------------------------------------------
+
+def test_reverse_v2(env):
+    o, d = setup(env)
+    mode = os.stat(env.path("door")).st_mode & 0o777
+    eq(mode, 0o660)
+    eq(fetch(d.port).status, 503, "without an agent")
+    check(b"links in 0 of 1" in d.admin("/readyz").body)
+    eq(page(d)["state"], "unhealthy")
+    a = Dialled(env.path("door"))
+    kind, v = a.register(metadata={"pod": "x\n\"1"})
+    eq((kind, set(v), v["success"], v["error"]), (2, KEYS, True, None))
+    check(v["connection_id"] and v["proxy_version"].startswith("agentproxyd/"))
+    wait_for(d.is_ready, "ready")
+    t = threading.Thread(target=lambda: a.allow(a.event()[1]))
+    t.start()
+    eq(fetch(d.port).status, 200)
+    t.join()
+    kind, v = a.event()
+    eq((kind, v["status"]), (0x14, 200), "the end")
+    a.allow(v)
+    p = page(d)["instances"][0]
+    eq((p["dialect"], p["encoding"], p["links_up"]), ("v2", "json", 1))
+    eq(d.metric("agent_links", agent="waf", state="up"), 1)
+    a.close()
+    wait_links(d, 0)
+    eq(fetch(d.port).status, 503)
+    log = d.own_log()
+    for what in ("agent_registered agent=waf", "agent_up agent=waf",
+                 "agent_left agent=waf", "agent_down agent=waf"):
+        check(what in log, "no line: " + what)
+    check(TOKEN not in log and TOKEN not in d.admin("/config").text)
+    eq(len(o.seen), 1)
+
+
+def test_reverse_go(env):
+    o, d = setup(env, {"config": {"paranoia": 2}})
+    a = Dialled(env.path("door"))
+    kind, v = a.register(go=True)
+    eq((kind, v["accepted"], v["config"]), (4, True, {"paranoia": 2}))
+    check(v["assigned_id"])
+
+    def run():
+        kind, v = a.event()
+        a.send(0x20, {"request_id": v["request_id"], "decision": "allow"})
+    t = threading.Thread(target=run)
+    t.start()
+    eq(fetch(d.port).status, 200)
+    t.join()
+    eq(a.event()[0], 0x30, "the end")
+    eq(page(d)["instances"][0]["dialect"], "go")
+
+
+def refused(env, send, kind=2, text=None, agent=None):
+    a = Dialled(env.path("door"))
+    v = send(a)
+    got, answer = v if v else a.frame()
+    eq(got, kind, "the answer's type")
+    if kind == 2:
+        eq(set(answer), KEYS)
+        eq(answer["success"], False)
+    else:
+        eq(answer["accepted"], False)
+    check(answer["error"], "no error text")
+    if text:
+        check(text in answer["error"], answer["error"])
+    a.closed()
+    a.close()
+    return answer["error"]
+
+
+def test_reverse_refused(env):
+    """Each gets a frame, and only then the end."""
+    o, d = setup(env)
+    d.config["agents"]["dialled"] = {"socket": env.path("other"),
+                                     "on_failure": "deny"}
+    d.config["agents"]["old"] = {"reverse": True, "dialect": "v2",
+                                 "on_failure": "deny"}
+    d.reload()
+    unknown = refused(env, lambda a: a.register("nobody"))
+    for kind, go in ((2, False), (4, True)):
+        eq(refused(env, lambda a: a.register("nobody", go=go), kind), unknown)
+        eq(refused(env, lambda a: a.register(token="wrong-token", go=go),
+                   kind), unknown, "wrong token")
+        eq(refused(env, lambda a: a.register(token=None, go=go), kind),
+           unknown, "no token")
+        eq(refused(env, lambda a: a.register(token=TOKEN * 100, go=go), kind),
+           unknown, "a very long token")
+        eq(refused(env, lambda a: a.register("dialled", go=go), kind),
+           unknown, "one that is dialled")
+        refused(env, lambda a: a.register("a b", go=go), kind, "agent_id")
+        refused(env, lambda a: a.register("", go=go), kind, "agent_id")
+        refused(env, lambda a: a.register("x" * 65, go=go), kind, "agent_id")
+        refused(env, lambda a: a.register(go=go, protocol_version=1), kind,
+                "protocol_version")
+        refused(env, lambda a: a.register(token=5, go=go), kind, "auth_token")
+        refused(env, lambda a: a.send(3 if go else 1, b"{"), kind, "JSON")
+        refused(env, lambda a: a.send(3 if go else 1, b"[]"), kind, "JSON")
+        refused(env, lambda a: a.send(3 if go else 1, b""), kind, "JSON")
+        refused(env, lambda a: a.send(3 if go else 1, b"{" * 65536), kind,
+                "length")
+    refused(env, lambda a: a.register("old", go=True), 4, "dialect")
+    refused(env, lambda a: a.send(1, {"supported_versions": [2],
+                                      "proxy_id": "edge"}), 2, "handshake")
+    refused(env, lambda a: a.send(0x20, {}), 2, "registration")
+    refused(env, lambda a: a.sock.sendall(b"GET / HTTP/1.1\r\n\r\n"), 2)
+    refused(env, lambda a: a.sock.sendall(b"\0\0\0\0"), 2, "length")
+    refused(env, lambda a: (a.sock.sendall(b"\0\0\1\0\3{"),
+                            a.sock.shutdown(socket.SHUT_WR)) and None, 4)
+    eq(fetch(d.port).status, 503)
+    eq(page(d)["instances"][0]["links_up"], 0)
+
+
+def test_reverse_too_late(env):
+    """Silence is answered as well, in the dialect that is known by then."""
+    o, d = setup(env)
+    slow = []
+    for first in (b"", b"\0\0\1\0\3", b"\0\0\1\0\1{"):
+        a = Dialled(env.path("door"))
+        a.sock.sendall(first)
+        slow.append(a)
+    for a, kind in zip(slow, (2, 4, 2)):
+        got, v = a.frame()
+        eq((got, v.get("success", v.get("accepted"))), (kind, False))
+        check("in time" in v["error"])
+        a.closed()
+
+
+def test_reverse_too_many(env):
+    o, d = setup(env, {"max_connections": 2})
+    two = [Dialled(env.path("door")) for _ in range(2)]
+    for a in two:
+        check(a.register()[1]["success"])
+    wait_links(d, 2)
+    refused(env, lambda a: a.register(), 2, "too many")
+    refused(env, lambda a: a.register(go=True), 4, "too many")
+    two[0].close()
+    wait_links(d, 1)
+    check(Dialled(env.path("door")).register()[1]["success"], "room again")
+
+
+def test_reverse_crowd(env):
+    """The one that waited for longest makes way; who registers comes in."""
+    o, d = setup(env)
+    crowd = [Dialled(env.path("door")) for _ in range(80)]
+    a = Dialled(env.path("door"))
+    check(a.register()[1]["success"])
+    got, v = crowd[0].frame()
+    eq((got, v["success"]), (2, False))
+    crowd[0].closed()
+
+
+def test_reverse_one_byte_at_a_time(env):
+    o, d = setup(env)
+    a = Dialled(env.path("door"))
+    for b in frame(1, {"protocol_version": 2, "agent_id": "waf",
+                       "auth_token": TOKEN}):
+        a.sock.sendall(bytes([b]))
+        time.sleep(0.001)
+    check(a.frame()[1]["success"])
+    wait_links(d, 1)
+
+
+def test_reverse_peer(env):
+    """Only the user that the config wants."""
+    o, d = setup(env, {"peer": {"uid": 12345}})
+    refused(env, lambda a: a.register(), 2, "not accepted")
+    d.config["agents"]["waf"]["peer"] = {"uid": os.getuid(),
+                                         "gid": os.getgid()}
+    d.reload()
+    check(Dialled(env.path("door")).register()[1]["success"])
+
+
+def test_reverse_tcp(env):
+    port = env.port()
+    o = env.origin()
+    c = env.config(o.port, agent_listener={"address": "127.0.0.1:%d" % port},
+                   workers=2)
+    c["agents"] = {"waf": {"reverse": {"token": TOKEN}, "on_failure": "deny"}}
+    c["routes"][0]["agents"] = ["waf"]
+    d = env.start(c, False)
+    a = Dialled(port)
+    eq(a.register(token="wrong-token")[1]["success"], False)
+    a.closed()
+    a = Dialled(port)
+    check(a.register(go=True, token=TOKEN)[1]["accepted"])
+    wait_for(d.is_ready, "ready")
+
+
+# ---- traffic --------------------------------------------------------------------
+
+def scripted(env, dialect):
+    """One link, three workers."""
+    o, d = setup(env, workers=3)
+    a = Scripted(env, dialect)
+    wait_for(d.is_ready, "ready")
+    ask_all(d)
+    wait_for(lambda: len(a.frames("complete")) >= 48, "all ends")
+    p = page(d)
+    eq((p["state"], p["breaker"], p["in_flight"], p["queued"]),
+       ("healthy", "closed", 0, 0))
+    eq((p["instances"][0]["links_up"], p["instances"][0]["in_flight"]),
+       (1, 0))
+    m = d.metrics()
+    eq(m.get("agent_events_total", agent="waf", event="request_head"), 48)
+    eq(m.get("agent_decisions_total", agent="waf", event="request_head",
+             decision="block"), 24)
+
+
+def test_reverse_scripted_v2(env):
+    scripted(env, "v2")
+
+
+def test_reverse_scripted_go(env):
+    scripted(env, "go")
