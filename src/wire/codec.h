@@ -105,6 +105,7 @@ struct wire_handshake {
 	uint64_t preferred_chunk_size, max_body_size;
 	uint32_t max_concurrency;	/* events at a time */
 	unsigned events;		/* listed, 1 << enum event_type each */
+	char features[192];	/* those that it says it has, blanks between */
 	char error[128];	/* why not, for the log */
 };
 

@@ -127,6 +127,41 @@ static unsigned get_events(const json_t *caps)
 	return mask;
 }
 
+/* One more word, as far as there is room. */
+static void add_feature(struct wire_handshake *h, const char *word)
+{
+	size_t n = strlen(h->features), size = sizeof(h->features);
+
+	if (!word || n + strlen(word) + 2 > size)
+		return;
+	if (n)
+		h->features[n++] = ' ';
+	wire_copy_printable(h->features + n, size - n, word);
+}
+
+static void get_features(const json_t *caps, struct wire_handshake *h)
+{
+	static const char *const known[] = {
+		"streaming_body", "websocket", "guardrails", "config_push",
+		"metrics_export", "cancellation", "flow_control",
+		"health_reporting",
+	};
+	static const char *const go[] = { "supports_streaming",
+					  "supports_cancellation" };
+	const json_t *features = json_object_get(caps, "features"), *item;
+	size_t i;
+
+	for (i = 0; i < ARRAY_LEN(known); i++)
+		if (json_is_true(json_object_get(features, known[i])))
+			add_feature(h, known[i]);
+	for (i = 0; i < ARRAY_LEN(go); i++)
+		if (json_is_true(json_object_get(caps, go[i])))
+			add_feature(h, go[i] + strlen("supports_"));
+	json_array_foreach(json_object_get(caps, "supported_features"), i,
+			   item)
+		add_feature(h, json_string_value(item));
+}
+
 void wire_get_capabilities(const json_t *root, struct wire_handshake *h)
 {
 	const json_t *caps = json_object_get(root, "capabilities"), *limits;
@@ -141,6 +176,7 @@ void wire_get_capabilities(const json_t *root, struct wire_handshake *h)
 		       json_string_value(json_object_get(caps, "version")));
 	limits = json_object_get(caps, "limits");
 	h->events = get_events(caps);
+	get_features(caps, h);
 	h->max_body_size = get_limit(limits, "max_body_size");
 	h->preferred_chunk_size = get_limit(limits, "preferred_chunk_size");
 	n = get_limit(limits, "max_concurrency");

@@ -5,8 +5,11 @@ import re
 import shutil
 import signal
 import subprocess
+import threading
 
+from agent import Agent, Link
 from lib import ROOT, Skip, check, eq, fetch, wait_for
+from test_dialects import Scripted
 from test_interop import built
 
 EXAMPLES = os.path.join(ROOT, "agents/examples")
@@ -147,3 +150,154 @@ def test_authors_go(env):
 
 def test_interop_example_rust(env):
     example(env, [built("example")], mode="buffer")
+
+
+# ---- check-agent --------------------------------------------------------------
+
+PROBES = ["request_head", "request_chunk", "response_head", "response_chunk",
+          "complete", "configure", "order", "links", "ping", "cancel",
+          "cut frame", "long chunk", "hang-up", "unreadable event",
+          "bad length"]
+
+
+def verdicts(text):
+    return {name: verdict for verdict, name in
+            re.findall(r"^(pass|warn|fail)  (\S+(?: \S+)?)  ", text, re.M)}
+
+
+def checked(env, script="", dialect="v2", code=0, options=(), **want):
+    """What check-agent says of a scripted agent; want: verdicts that are not
+    pass."""
+    a = Scripted(env, dialect, script)
+    try:
+        got, text = check_agent(env, a.path, *options)
+    finally:
+        a.proc.kill()
+        a.proc.wait()
+        os.unlink(a.path)
+    eq(got, code, text)
+    have = verdicts(text)
+    eq({n: v for n, v in have.items() if v != "pass"},
+       {n.replace("_X_", " "): v for n, v in want.items()},
+       script + text)
+    return have, text
+
+
+def test_check_agent_dialects(env):
+    have, text = checked(env)
+    eq(sorted(have), sorted(PROBES + ["json"]))
+    for line in ("name      scripted", "version   ", "dialect   v2",
+                 "encoding  msgpack", "features  streaming_body config_push",
+                 "events    request_head request_chunk response_head "
+                 "response_chunk complete configure"):
+        check(line in text, text)
+    have, text = checked(env, dialect="go")
+    eq(sorted(have), sorted(set(PROBES) - {"configure"}))
+    check("dialect   go" in text and "encoding  json" in text and
+          "features  streaming cancellation" in text, text)
+    for options in (), ("--v1",):
+        have, text = checked(env, dialect="v1", options=options,
+                             unreadable_X_event="warn")
+        eq(sorted(have), sorted(set(PROBES) - {"ping", "cancel"}))
+        check("dialect   v1" in text, text)
+
+
+def test_check_agent_bad(env):
+    for script, want in (
+            ("on request_head bad-payload", {"request_head": "fail"}),
+            ("on request_head wrong-id", {"request_head": "fail"}),
+            ("on request_head empty-id", {"request_head": "fail"}),
+            ("on request_head no-reply", {"request_head": "fail"}),
+            ("on request_chunk wrong-index", {"request_chunk": "fail"}),
+            ("on response_chunk bad-base64", {"response_chunk": "fail"}),
+            ("on response_head close", {"response_head": "fail"}),
+            ("on complete close", {"complete": "fail"}),
+            ("on configure bad-payload", {"configure": "fail"}),
+            ("ping silent", {"ping": "fail"}),
+            ("handshake refuse", {"handshake": "fail"}),
+            ("handshake close", {"handshake": "fail"}),
+            ("handshake garbage", {"handshake": "fail"})):
+        want = {n.replace(" ", "_X_"): v for n, v in want.items()}
+        checked(env, script + "\n", code=1, **want)
+
+
+def test_check_agent_odd(env):
+    """What the proxy can live with is a warning."""
+    checked(env, "on * no-id\n", request_head="warn", order="warn")
+    checked(env, "on complete no-reply\n", complete="warn")
+    checked(env, "on configure no-reply\n", configure="warn")
+    # The heads of the probe for order.
+    checked(env, "".join("on request_head nth=%d reorder 4\n" % n
+                         for n in (4, 5, 6, 7)), order="warn")
+    _, text = checked(env, "on configure reply block status=500\n")
+    check("{} is refused" in text, text)
+
+
+class OneLink(Agent):
+    """Serves a connection to its end before it takes the next."""
+
+    def accept(self):
+        while True:
+            try:
+                sock, _ = self.sock.accept()
+            except OSError:
+                return
+            Link(self, sock).run()
+
+
+class OneRead(Link):
+    """Takes a frame to come in one piece."""
+
+    def read_frame(self):
+        got = self.sock.recv(1 << 20)
+        if len(got) < 5 or int.from_bytes(got[:4], "big") != len(got) - 4:
+            return None, None
+        return got[4], got[5:]
+
+
+class MapsOnly(Link):
+    """Cannot read structs that are arrays."""
+
+    def on_frame(self, kind, body):
+        if body[:1] and 0x90 <= body[0] <= 0x9f:
+            raise EOFError
+        Link.on_frame(self, kind, body)
+
+    def run(self):
+        try:
+            Link.run(self)
+        finally:
+            self.agent.errors.clear()
+
+
+class Odd(Agent):
+    link = None
+
+    def accept(self):
+        while True:
+            try:
+                sock, _ = self.sock.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.link(self, sock).run,
+                             daemon=True).start()
+
+
+def test_check_agent_readers(env):
+    for kind, link, code, probe, verdict in (
+            (OneLink, None, 1, "links", "fail"),
+            (Odd, OneRead, 1, "cut frame", "fail"),
+            (Odd, MapsOnly, 0, "request_head", "warn")):
+        kind.link = link
+        a = kind(env.path("waf.sock"), encoding="msgpack")
+        got, text = check_agent(env, a.path)
+        a.stop()
+        eq((got, verdicts(text)[probe]), (code, verdict), text)
+
+
+def test_check_agent_nobody(env):
+    code, text = check_agent(env, env.path("none"))
+    eq(code, 1)
+    check("No such file" in text, text)
+    eq(subprocess.run([env.binary("agentproxyd"), "check-agent"],
+                      capture_output=True, timeout=30).returncode, 2)

@@ -4,7 +4,6 @@ import functools
 import json
 import os
 import signal
-import subprocess
 
 from lib import check, eq, fetch, wait_for
 
@@ -230,34 +229,6 @@ def test_balance_and_fail_over(env):
     for _ in range(10):
         eq(fetch(d.port, "GET", "/").status, 200)
     check(len(two.frames("request_head")) >= before + 10)
-
-
-@all_dialects
-def test_check_agent(env, dialect):
-    a = Scripted(env, dialect, "")
-    argv = [env.binary("agentproxyd"), "check-agent"]
-    if dialect == "v1":
-        argv.append("--v1")
-    p = subprocess.run(argv + [a.path], capture_output=True, text=True,
-                       timeout=30)
-    eq(p.returncode, 0, p.stdout + p.stderr)
-    check("dialect  " + dialect in p.stdout, p.stdout)
-    check("fail" not in p.stdout.replace("0 failed", ""), p.stdout)
-    check("pass  order" in p.stdout, p.stdout)
-
-
-def test_check_agent_bad(env):
-    argv = [env.binary("agentproxyd"), "check-agent"]
-    p = subprocess.run(argv + [env.path("none")], capture_output=True,
-                       text=True, timeout=30)
-    eq(p.returncode, 1)
-    check("No such file" in p.stdout, p.stdout)
-    eq(subprocess.run(argv, capture_output=True, timeout=30).returncode, 2)
-    a = Scripted(env, "v2", "on request_head bad-payload\non * no-reply\n")
-    p = subprocess.run(argv + [a.path], capture_output=True, text=True,
-                       timeout=60)
-    eq(p.returncode, 1, p.stdout)
-    check("fail  request_head" in p.stdout, p.stdout)
 
 
 def test_go_questions(env):

@@ -28,6 +28,7 @@ static bool proxy_side(struct slice payload, enum wire_offer offer)
 	check_printable(h.name, sizeof(h.name), false);
 	check_printable(h.version, sizeof(h.version), false);
 	check_printable(h.error, sizeof(h.error), true);
+	check_printable(h.features, sizeof(h.features), true);
 	MUST(good == !h.error[0]);
 	if (good && offer == WIRE_OFFER_JSON)
 		MUST(h.encoding == WIRE_JSON);
