@@ -72,6 +72,10 @@ static void take_request_head(struct px_link *l, struct wire_agent_event *e)
 	PX_CHECK(px, x, id[0] == 0 ||
 		 memcmp(id, e->correlation_id.p, EVENT_ID_LEN) == 0,
 		 "two correlation ids");
+	PX_CHECK(px, x, id[0] ||
+		 !px_find_id(px, e->correlation_id.p,
+			     l->format.dialect == WIRE_GO),
+		 "another exchange's correlation id");
 	memcpy(id, e->correlation_id.p, EVENT_ID_LEN);
 	v->asked = true;
 	v->asked_us = sim_now(px->w);

@@ -216,6 +216,36 @@ static void test_go_not_wanted(void **state)
 	assert_int_equal(agent_links_up(w->agent, 0), 0);
 }
 
+/* Its table of types is another: v2's are none of it. */
+static void test_go_bad_types(void **state)
+{
+	static const uint8_t types[] = {
+		0x00, 0x01, 0x02, 0x03, 0x04, 0x10, 0x14, 0x21, 0x30, 0x31,
+		0x33, 0x42, 0xe0, 0xe2, 0xf0, 0xff,
+	};
+	struct world *w = *state;
+	uint64_t id;
+	struct ask a;
+
+	go_up(w);
+	for (unsigned i = 0; i < ARRAY_LEN(types); i++) {
+		int n = w->fake.n_peers;
+
+		go_ask(w, &a);
+		id = go_next(w, FRAME_REQUEST_HEAD);
+		go_answer(w, id, "\"allow\"");
+		until(w, a.answered);
+		ask_end(&a);
+		peer_send_raw(last_peer(w), (char[]){ 0, 0, 0, 3,
+			      (char)types[i], '{', '}' }, 7);
+		until(w, last_peer(w)->eof);
+		until(w, w->fake.n_peers == n + 1 && last_peer(w)->n);
+		last_peer(w)->n = 0;
+		peer_send(last_peer(w), FRAME_HANDSHAKE_REPLY, go_hello);
+		until(w, agent_links_up(w->agent, 0) == 1);
+	}
+}
+
 /* ---- what go-v2 agents are asked --------------------------------------- */
 
 static void go_up_asking(struct world *w)
@@ -725,6 +755,7 @@ int main(void)
 		T(test_go_ping),
 		T(test_go_refused),
 		T(test_go_not_wanted),
+		T(test_go_bad_types),
 		T(test_go_asked),
 		T(test_go_answer_expires),
 		T(test_go_question_unknown),

@@ -416,6 +416,29 @@ static void test_bad_type(void **state)
 	bad_bytes(*state, "\x00\x00\x00\x01\x10", 5);
 }
 
+/* Unknown, or only a proxy may send them. */
+static void test_bad_types(void **state)
+{
+	static const uint8_t types[] = {
+		0x00, 0x01, 0x02, 0x03, 0x04, 0x11, 0x12, 0x13, 0x14, 0x15,
+		0x16, 0x17, 0x21, 0x34, 0x40, 0x41, 0x43, 0xe1, 0xe3, 0xf1,
+		0xff,
+	};
+	struct world *w = *state;
+
+	start_up(w);
+	for (unsigned i = 0; i < ARRAY_LEN(types); i++) {
+		int n = w->fake.n_peers;
+
+		/* A good answer, or the way back gets longer each time. */
+		until(w, agent_links_up(w->agent, 0) == 1);
+		warm_up(w);
+		peer_send(last_peer(w), types[i], "{}");
+		until(w, last_peer(w)->eof);
+		until(w, w->fake.n_peers == n + 1);
+	}
+}
+
 static void test_partial_stalls(void **state)
 {
 	struct world *w = *state;
@@ -701,6 +724,33 @@ static void test_idle_ping(void **state)
 	until(w, w->fake.n_peers == 2);
 }
 
+/* With an event outstanding a missing pong is slowness, not death. */
+static void test_ping_while_busy(void **state)
+{
+	struct world *w = *state;
+	struct frame f;
+	struct ask a;
+
+	start(w);
+	w->agent->tuning.ping_interval_us = 20 * MS;
+	w->agent->tuning.ping_timeout_us = 30 * MS;
+	fake_listen(&w->fake);
+	agent_local_start(w->agent, w->loop);
+	until(w, agent_links_up(w->agent, 0) == 1);
+	until(w, peer_any_frame(last_peer(w), &f));
+	assert_int_equal(f.type, FRAME_PING);
+	ask_init(w, &a);
+	ask_head(&a, 5000 * MS);
+	turn_for(w, 150 * MS);
+	assert_false(last_peer(w)->eof);
+	assert_int_equal(a.answered, 0);
+	answer(last_peer(w), id_of(&a));
+	until(w, a.answered);
+	assert_int_equal(a.reply.cause, CAUSE_NONE);
+	ask_end(&a);
+	assert_int_equal(w->fake.n_peers, 1);
+}
+
 /* ---- what the handshake says ------------------------------------------- */
 
 static unsigned depths(struct world *w, unsigned *least, unsigned *most)
@@ -870,6 +920,7 @@ int main(void)
 		T(test_length_huge),
 		T(test_length_above_limit),
 		T(test_bad_type),
+		T(test_bad_types),
 		T(test_partial_stalls),
 		T(test_large_reply),
 		T(test_body_mutation),
@@ -880,6 +931,7 @@ int main(void)
 		T(test_complete_never_comes),
 		T(test_complete_behind_slow_event),
 		T(test_idle_ping),
+		T(test_ping_while_busy),
 		T(test_limit_concurrency),
 		T(test_limit_sizes),
 		T(test_limit_sizes_bounded),

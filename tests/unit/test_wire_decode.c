@@ -576,6 +576,52 @@ static bool failing(size_t bytes)
 	return true;
 }
 
+static size_t most_asked;
+
+static bool note_size(size_t bytes)
+{
+	if (bytes > most_asked)
+		most_asked = bytes;
+	return false;
+}
+
+/* A length is a claim: memory is taken for what has come. */
+static void test_huge_counts(void **state)
+{
+	static const struct {
+		const char *p;
+		size_t n;
+	} cases[] = {
+		{ BYTES("\xdd\xff\xff\xff\xff\x02\xa5" "allow") },
+		{ BYTES("\xdf\x7f\xff\xff\xff\xa8" "decision\xa5" "allow") },
+		{ BYTES("\x93\x02\xa5" "allow\xdd\x00\xff\xff\xff\x81\xa3"
+			"set\x92\xa1" "a\xa1" "b") },
+		{ BYTES("\x95\x02\xa5" "allow\x90\x90\xdf\xff\xff\xff\xff"
+			"\xa1" "a\xa1" "b") },
+		{ BYTES("\x96\x02\xa5" "allow\x90\x90\x80\x95\xdd\xff\xff"
+			"\xff\xff\xa1" "t") },
+		{ BYTES("\x92\x02\x81\xa5" "block\x93\xcd\x01\x93\xc0\xdf"
+			"\xff\xff\xff\xff\xa1" "a\xa1" "b") },
+	};
+	struct decision d;
+	char *kept;
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct fixture x;
+
+		fixture_init(&x);
+		most_asked = 0;
+		mem_fault = note_size;
+		assert_int_not_equal(decode(&x, &msgpack, cases[i].p,
+					    cases[i].n, &head, &d, &kept),
+				     DECISION_OK);
+		mem_fault = NULL;
+		assert_in_range(most_asked, 0, 64 * 1024);
+		free(kept);
+		fixture_fini(&x);
+	}
+}
+
 static void test_memory(void **state)
 {
 	static const char reply[] = "{" ALLOW ",\"request_headers\":["
@@ -613,6 +659,7 @@ int main(void)
 		cmocka_unit_test(test_challenge_params),
 		cmocka_unit_test(test_msgpack_only),
 		cmocka_unit_test(test_plain_allow),
+		cmocka_unit_test(test_huge_counts),
 		cmocka_unit_test(test_memory),
 	};
 

@@ -161,6 +161,24 @@ static void test_large_chunk(void **state)
 	fixture_fini(&x);
 }
 
+/* One behind the other. */
+static void same_as_two(struct fixture *x, const char *first,
+			const char *second)
+{
+	size_t n, n_first, n_second;
+	char *got = fixture_take(x, &n), *a = read_vector(first, &n_first),
+	     *b = read_vector(second, &n_second);
+
+	assert_non_null(a);
+	assert_non_null(b);
+	assert_int_equal(n, n_first + n_second);
+	assert_memory_equal(got, a, n_first);
+	assert_memory_equal(got + n_first, b, n_second);
+	free(got);
+	free(a);
+	free(b);
+}
+
 static void test_ends(void **state)
 {
 	struct event_meta m = go_meta();
@@ -190,6 +208,9 @@ static void test_ends(void **state)
 	free(got);
 	assert_true(wire_encode_go_cancel(&x.q, GO_ID, WIRE_CANCEL_TIMEOUT));
 	same_as(&x, VECTORS "go-events/cancel_request.json.frame.hex", false);
+	assert_true(wire_encode_go_questions(&x.q));
+	same_as_two(&x, VECTORS "go-events/health_request.json.frame.hex",
+		    VECTORS "go-events/metrics_request.json.frame.hex");
 	assert_true(wire_encode_go_ping(&x.q, 1767323045678ull));
 	got = fixture_take(&x, &n);
 	assert_int_equal((uint8_t)got[4], 0xf0);
