@@ -17,6 +17,7 @@ static const struct agent_tuning default_tuning = {
 	.ping_timeout_us = 5 * SECOND,
 	.question_us = 10 * SECOND,
 	.start_grace_us = 1 * SECOND,
+	.dial_grace_us = 5 * SECOND,
 	.lost_grace_us = 100 * MS,
 	.complete_us = 1 * SECOND,
 	.stall_min_us = 2 * SECOND,
@@ -377,7 +378,8 @@ void agent_local_start(struct agent *a, struct loop *loop)
 	l->random |= 1;
 	l->grace_until_us = 0;
 	health_local_start(l);
-	local_start_grace(l, a->tuning.start_grace_us);
+	local_start_grace(l, a->hub ? a->tuning.dial_grace_us :
+				      a->tuning.start_grace_us);
 	if (a->hub)
 		hub_join(l);
 	else

@@ -91,6 +91,12 @@ void agent_local_close(struct agent *a, struct loop *loop);
  * has borrowed itself. Of agents that dial in only.
  */
 bool agent_local_is_lent(struct agent *a, struct loop *loop);
+/*
+ * Another process has taken over: an agent that dials in shall register there.
+ * Closes its links that have nothing to do; again and again, as long as it goes
+ * on. If there were several, one stays for those who ask here yet.
+ */
+void agent_local_yield(struct agent *a, struct loop *loop);
 
 struct agent_session {
 	struct agent *agent;

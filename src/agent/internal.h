@@ -5,8 +5,8 @@
  * wait for replies), pick.c (which link), fair.c (the queue), breaker.c,
  * health.c, control.c (what agents say of themselves), questions.c (what go-v2
  * agents have to be asked), limits.c (what the handshake says), reverse.c
- * (agents that dial in), lend.c (their links, used by several workers), print.c
- * (/agents), tomb.c (replies that nobody waits for).
+ * (agents that dial in), hub.c and lend.c (their links, used by several
+ * workers), print.c (/agents), tomb.c (replies that nobody waits for).
  *
  * Who tells whom: failures of calls are always told by the call's own task,
  * decisions from inside the link's on_read. So a link may die anywhere, also
@@ -194,6 +194,7 @@ struct agent_tuning {
 	uint64_t question_us;		/* between those to a go-v2 agent; 0:
 					 * it is asked nothing */
 	uint64_t start_grace_us;	/* calls wait for the first link */
+	uint64_t dial_grace_us;		/* that of an agent that dials in */
 	uint64_t lost_grace_us;		/* and after the last one was lost */
 	uint64_t complete_us;		/* time-out of request complete */
 	uint64_t stall_min_us;
@@ -308,6 +309,7 @@ struct agent_local {
 	struct deadline refill;		/* a link could not be made */
 	struct link *borrowed;		/* from another worker, or NULL */
 	struct deadline borrow;		/* again */
+	bool yields;			/* see agent_local_yield() */
 	struct counter up_total;
 	struct instance_local *instances;
 	struct local_health health;
@@ -662,7 +664,7 @@ void link_flush_completes(struct link *link);
 /* The link is gone: its sessions are lost, what waits on it fails. */
 void link_drop_sessions(struct link *link);
 
-/* ---- lend.c: agents that dial in --------------------------------------- */
+/* ---- hub.c, lend.c: agents that dial in --------------------------------- */
 
 /* Which worker has links of the agent. Counted; any thread. */
 struct hub *hub_new(unsigned n_workers) MUST_CHECK;

@@ -1,6 +1,6 @@
 /*
- * Agents that dial in: which workers have links of one (the hub), and how a
- * worker that has none asks over another one's.
+ * Agents that dial in: how a worker that has no link of one asks over another
+ * one's (hub.c knows who has some).
  *
  * A worker without a link borrows one. What it has then looks like any other
  * link, with sessions and a FIFO of its own, but instead of a stream there is
@@ -26,32 +26,13 @@
  * points to the agent, which may be gone before the last post is read: they
  * find a worker's part of it by the hub, which is counted.
  */
-#include "agent/internal.h"
+#include "agent/hub.h"
 #include "base/mem.h"
 
 #define BORROW_RETRY_US		20000u
 #define RETIRED_US		100000u
 #define SPARE_MAX		32u	/* errands kept by a loan */
 #define LATE_MAX		1024u	/* completes that wait on a link */
-
-struct hub_slot {
-	struct agent_local *local;	/* the worker's own */
-	struct post wake;
-	/* Atomic. */
-	struct loop *loop;		/* once it has joined; for good */
-	bool open;			/* it takes links */
-	bool woken;			/* wake is on its way */
-	unsigned assigned;		/* links given to it */
-	unsigned links;			/* of these, up */
-	unsigned lent;			/* loans on them */
-} __attribute__((aligned(CACHE_LINE)));
-
-struct hub {
-	unsigned n;			/* workers */
-	/* Atomic. */
-	unsigned refs, total;		/* links, over all workers */
-	struct hub_slot slot[];
-};
 
 enum loan_state { LOAN_ATTACHING, LOAN_UP, LOAN_DETACHING };
 
@@ -103,143 +84,6 @@ struct errand {
 	const char *text;
 	struct errand *next;		/* spare */
 };
-
-/* ---- the hub ------------------------------------------------------------ */
-
-struct hub *hub_new(unsigned n_workers)
-{
-	struct hub *h = mem_zalloc_aligned(sizeof(*h) + n_workers *
-					   sizeof(struct hub_slot));
-
-	if (!h)
-		return NULL;
-	h->n = n_workers;
-	h->refs = 1;
-	return h;
-}
-
-struct hub *hub_get(struct hub *h)
-{
-	__atomic_add_fetch(&h->refs, 1, __ATOMIC_RELAXED);
-	return h;
-}
-
-void hub_put(struct hub *h)
-{
-	if (h && __atomic_sub_fetch(&h->refs, 1, __ATOMIC_ACQ_REL) == 0)
-		mem_free(h);
-}
-
-static struct hub_slot *slot_of(const struct agent_local *l)
-{
-	return &l->agent->hub->slot[l->loop->index];
-}
-
-struct agent_local *hub_local(struct hub *h, const struct loop *loop)
-{
-	return h->slot[loop->index].local;
-}
-
-bool hub_reserve(struct hub *h, unsigned most, struct loop **loop)
-{
-	struct hub_slot *best = NULL;
-	unsigned least = 0;
-
-	for (unsigned w = 0; w < h->n; w++) {
-		struct hub_slot *s = &h->slot[w];
-		unsigned n = __atomic_load_n(&s->assigned, __ATOMIC_RELAXED);
-
-		if (!__atomic_load_n(&s->open, __ATOMIC_ACQUIRE) ||
-		    (best && n >= least))
-			continue;
-		best = s;
-		least = n;
-	}
-	*loop = best ? rcu_fetch(&best->loop) : NULL;
-	if (!best)
-		return false;
-	if (__atomic_add_fetch(&h->total, 1, __ATOMIC_RELAXED) > most) {
-		__atomic_sub_fetch(&h->total, 1, __ATOMIC_RELAXED);
-		return false;
-	}
-	__atomic_add_fetch(&best->assigned, 1, __ATOMIC_RELAXED);
-	return true;
-}
-
-void hub_release(struct hub *h, const struct loop *loop)
-{
-	__atomic_sub_fetch(&h->total, 1, __ATOMIC_RELAXED);
-	__atomic_sub_fetch(&h->slot[loop->index].assigned, 1,
-			   __ATOMIC_RELAXED);
-}
-
-static void on_wake(struct loop *loop, struct post *p)
-{
-	struct hub_slot *s = container_of(p, struct hub_slot, wake);
-	struct hub *h = container_of(s - loop->index, struct hub, slot[0]);
-
-	__atomic_store_n(&s->woken, false, __ATOMIC_SEQ_CST);
-	if (s->local)
-		local_borrow(s->local);
-	hub_put(h);
-}
-
-/* Whoever has no link may borrow one now. */
-static void hub_wake(struct hub *h, const struct hub_slot *but)
-{
-	for (unsigned w = 0; w < h->n; w++) {
-		struct hub_slot *s = &h->slot[w];
-		struct loop *loop = rcu_fetch(&s->loop);
-
-		if (s == but || !loop ||
-		    !__atomic_load_n(&s->open, __ATOMIC_ACQUIRE) ||
-		    __atomic_exchange_n(&s->woken, true, __ATOMIC_SEQ_CST))
-			continue;
-		hub_get(h);
-		loop_post(loop, &s->wake, on_wake);
-	}
-}
-
-void hub_join(struct agent_local *l)
-{
-	struct hub_slot *s = slot_of(l);
-
-	l->borrowed = NULL;
-	s->local = l;
-	rcu_publish(&s->loop, l->loop);
-	__atomic_store_n(&s->open, true, __ATOMIC_SEQ_CST);
-	local_borrow(l);
-}
-
-void hub_leave(struct agent_local *l)
-{
-	struct hub_slot *s = slot_of(l);
-
-	__atomic_store_n(&s->open, false, __ATOMIC_RELEASE);
-	s->local = NULL;
-}
-
-/* The one that has most links for its loans. */
-static struct hub_slot *hub_find_lender(struct hub *h,
-					const struct hub_slot *but)
-{
-	struct hub_slot *best = NULL;
-	uint64_t best_links = 0, best_lent = 0;
-
-	for (unsigned w = 0; w < h->n; w++) {
-		struct hub_slot *s = &h->slot[w];
-		uint64_t links = __atomic_load_n(&s->links, __ATOMIC_SEQ_CST);
-		uint64_t lent = __atomic_load_n(&s->lent, __ATOMIC_RELAXED);
-
-		if (s == but || !links ||
-		    (best && lent * best_links >= best_lent * links))
-			continue;
-		best = s;
-		best_links = links;
-		best_lent = lent;
-	}
-	return best;
-}
 
 /* ---- the borrower: one link ---------------------------------------------- */
 
@@ -358,13 +202,13 @@ void local_borrow(struct agent_local *l)
 	struct link *link = l->borrowed;
 	struct hub_slot *lender;
 
-	if (has_own_link(l))
+	if (has_own_link(l) || l->yields)
 		return;
 	if (link && link->state != LINK_DOWN) {
 		link->paused = false;	/* it was to go, and is needed */
 		return;
 	}
-	lender = hub_find_lender(l->agent->hub, slot_of(l));
+	lender = hub_find_lender(l->agent->hub, hub_slot_of(l));
 	if (!lender)
 		return;		/* a wake will come */
 	if (!link) {
@@ -383,33 +227,20 @@ static void on_retired(struct deadline *d)
 
 	if (!link->paused)
 		return;
-	if (cds_list_empty(&link->sessions) && !link->fifo.n)
+	if (link_is_idle(link))
 		link_close(link);
 	else
 		deadline_start(link->local->loop, d, RETIRED_US, on_retired);
 }
 
-void hub_link_up(struct link *link)
+void borrowed_retire(struct link *link)
 {
-	struct agent_local *l = link->local;
-	struct hub_slot *s = slot_of(l);
-	struct link *b = l->borrowed;
-
-	__atomic_add_fetch(&s->links, 1, __ATOMIC_SEQ_CST);
-	hub_wake(l->agent->hub, s);
-	if (!b)
-		return;
-	if (b->state != LINK_UP) {
-		link_close(b);
+	if (link->state != LINK_UP) {
+		link_close(link);
 		return;
 	}
-	b->paused = true;
-	deadline_start(l->loop, &b->timer, RETIRED_US, on_retired);
-}
-
-void hub_link_down(struct link *link)
-{
-	__atomic_sub_fetch(&slot_of(link->local)->links, 1, __ATOMIC_SEQ_CST);
+	link->paused = true;
+	deadline_start(link->local->loop, &link->timer, RETIRED_US, on_retired);
 }
 
 /* ---- the borrower: what goes over it -------------------------------------- */

@@ -99,6 +99,8 @@ static void on_deafen(struct loop *loop, struct post *p)
 
 	if (t->reverse)
 		reverse_unlisten(t->reverse, t->accept_waiting);
+	if (!t->accept_waiting)
+		worker_yield_agents(&t->worker);
 	worker_stop_listening(&t->worker, t->accept_waiting);
 	inbox_send(inbox_of(t), &t->deaf, control_on_deaf);
 }

@@ -5,6 +5,10 @@
 
 /* Between two looks whether other workers still ask over our links. */
 #define RELEASE_RETRY_US 20000u
+/* After a hand-over, busy clients send their last request at once: so long do
+ * agents stay for them. And between two looks whether they can go. */
+#define YIELD_US 250000u
+#define YIELD_RETRY_US 50000u
 
 /* ---- snapshots ------------------------------------------------------------- */
 
@@ -148,6 +152,21 @@ void worker_init(struct worker *w, struct loop *loop, struct shared *shared,
 	__atomic_store_n(&shared->workers[w->index], w, __ATOMIC_RELEASE);
 }
 
+static void on_yield(struct deadline *d)
+{
+	struct worker *w = container_of(d, struct worker, yield);
+	const struct snapshot *s = w->snapshot;
+
+	for (unsigned i = 0; i < s->config->n_agents; i++)
+		agent_local_yield(s->agents[i], w->loop);
+	deadline_start(w->loop, d, YIELD_RETRY_US, on_yield);
+}
+
+void worker_yield_agents(struct worker *w)
+{
+	deadline_start(w->loop, &w->yield, YIELD_US, on_yield);
+}
+
 void worker_abort_all(struct worker *w)
 {
 	struct exchange *ex, *next_ex;
@@ -168,6 +187,7 @@ void worker_fini(struct worker *w)
 			 __ATOMIC_RELEASE);
 	worker_abort_all(w);
 	w->closing = true;
+	deadline_stop(&w->yield);
 	deadline_stop(&w->release);
 	deadline_stop(&w->park_sweep);
 	listeners_stop(w, false);

@@ -43,6 +43,7 @@ struct worker {
 	struct snapshot *snapshot;	/* new exchanges use this one */
 	struct snapshot *oldest;	/* not released yet; see snapshot_pin */
 	struct deadline release;	/* look again whether it can be */
+	struct deadline yield;		/* agents that dial in shall go */
 	/* Correlation ids: 16 random hex digits, then 16 that count. */
 	char next_id[EVENT_ID_LEN];
 	uint64_t go_id;
@@ -102,6 +103,9 @@ void worker_switch(struct worker *w, struct snapshot *s);
 void worker_drain_begin(struct worker *w);
 void worker_stop_listening(struct worker *w, bool accept_waiting);
 void worker_drain(struct worker *w);
+/* Another process has taken over: agents that dial in shall register there,
+ * once their links have nothing to do here. */
+void worker_yield_agents(struct worker *w);
 /* Ends what is left: exchanges end as `shutdown`. */
 void worker_abort_all(struct worker *w);
 

@@ -9,7 +9,8 @@ import struct
 import threading
 import time
 
-from lib import LIMIT, check, eq, fetch, wait_for
+from lib import LIMIT, Raw, check, eq, fetch, wait_for
+from test_flow import check_laws
 
 TOKEN = "sesame-open"
 BLOCK = "on request_head path=/block reply block status=418 body=no\n"
@@ -350,3 +351,322 @@ def test_reverse_scripted_v2(env):
 
 def test_reverse_scripted_go(env):
     scripted(env, "go")
+
+
+def test_reverse_bodies(env):
+    """Chunks, and what an agent makes of them, over a borrowed link."""
+    script = ("on request_chunk match=EVIL reply block status=403\n"
+              "on request_chunk path=/replace replace HELLO\n"
+              "on response_head path=/late reply block status=451\n")
+    o, d = setup(env, {"may_mutate": "request"}, route={"agents": [
+        {"name": "waf", "request_body": "stream", "response_head": True}]},
+        workers=4)
+    a = Scripted(env, script=script)
+    wait_for(d.is_ready, "ready")
+    body = bytes(random.randrange(256) for _ in range(300000))
+    for _ in range(12):
+        eq(fetch(d.port, "POST", "/", body=body).status, 200)
+        eq(o.seen[-1].body, body)
+        eq(fetch(d.port, "POST", "/replace", body=b"abc").status, 200)
+        eq(o.seen[-1].body, b"HELLO")
+        eq(fetch(d.port, "POST", "/", body=b"an EVIL thing").status, 403)
+        eq(fetch(d.port, "GET", "/late").status, 451)
+    d.wait_idle()
+    check_laws(d)
+    wait_for(lambda: len(a.frames("complete")) >= 48, "all ends")
+
+
+def test_reverse_killed_in_the_middle(env):
+    """Each that waits is told, once, and by what its policy says."""
+    o, d = setup(env, {"timeout": "30s", "on_failure": {
+        "closed": "allow"}}, workers=3)
+    a = Scripted(env, script="on request_head path=/hang no-reply\n" + BLOCK)
+    wait_for(d.is_ready, "ready")
+    ask_all(d)
+    got = []
+
+    def one():
+        got.append(fetch(d.port, "GET", "/hang").status)
+    threads = [threading.Thread(target=one) for _ in range(20)]
+    for t in threads:
+        t.start()
+    d.wait_metric(20, "agent_in_flight")
+    a.kill()
+    for t in threads:
+        t.join()
+    eq(got, [200] * 20, "statuses")
+    eq(d.metric("agent_failures_total", cause="closed"), 20)
+    eq(d.metric("agent_bypass_total", cause="closed"), 20)
+    d.wait_idle()
+    check_laws(d)
+    wait_links(d, 0)
+    eq(fetch(d.port).status, 503)
+    Scripted(env)
+    wait_for(d.is_ready, "ready again")
+    ask_all(d)
+    check_laws(d)
+
+
+def test_reverse_clients_go_and_time_out(env):
+    """Tombstones on a borrowed link: late replies are dropped, none is taken
+    for another one's."""
+    script = ("on request_head path=/late delay 900ms; reply block status=418\n"
+              "on request_head path=/gone delay 150ms\n" + BLOCK)
+    o, d = setup(env, {"timeout": "600ms", "on_failure": {
+        "timeout": "allow"}}, workers=3)
+    a = Scripted(env, script=script, links=2)
+    wait_for(d.is_ready, "ready")
+    wait_links(d, 2)
+    ask_all(d)
+
+    def good():
+        return fetch(d.port, "GET", "/block").status == 418
+    for _ in range(3):
+        eq(fetch(d.port, "GET", "/late").status, 200)
+        wait_for(good, "good answers")
+        gone = [Raw(d.port) for _ in range(3)]
+        for c in gone:
+            c.request(target="/gone")
+        d.wait_metric(3, "agent_in_flight")
+        for c in gone:
+            c.close(hard=True)
+        d.wait_idle()
+        wait_for(good, "good answers")
+    wait_for(lambda: d.metric("agent_in_flight") == 0, "none in flight")
+    ask_all(d, 6)
+    check_laws(d)
+    check(d.metric("agent_failures_total", cause="timeout") >= 3)
+    check(d.metric("agent_late_replies_total") >= 1)
+    eq(d.metric("agent_failures_total", cause="protocol"), 0)
+
+
+def test_reverse_more_links(env):
+    """Borrowed until there is one of its own; each worker gets its share."""
+    o, d = setup(env, workers=3)
+    a = Scripted(env)
+    wait_for(d.is_ready, "ready")
+    ask_all(d, 6)
+    b = Scripted(env, links=5, name="waf")
+    wait_links(d, 6)
+    log = d.own_log()
+    eq([log.count("agent=waf dialect=v2 worker=%d" % w) for w in range(3)],
+       [2, 2, 2])
+    ask_all(d)
+    b.kill()
+    wait_links(d, 1)
+    wait_for(d.is_ready, "all workers have one")
+    ask_all(d)
+    check_laws(d)
+    eq(d.metric("agent_failures_total", cause="closed"), 0)
+
+
+def test_reverse_no_ids(env):
+    """One that answers without ids, and no completes: one event at a time."""
+    o, d = setup(env, {"complete": "never", "timeout": "10s"}, workers=3)
+    a = Scripted(env, script="on request_head no-id\non complete no-reply\n")
+    wait_for(d.is_ready, "ready")
+    got = []
+    threads = [threading.Thread(target=lambda: got.append(
+        fetch(d.port).status)) for _ in range(24)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    eq(got, [200] * 24)
+    wait_for(lambda: len(a.frames("complete")) == 24, "all ends")
+    check_laws(d)
+
+
+# ---- reloads, hand-overs ---------------------------------------------------------
+
+def test_reverse_reload(env):
+    """An unchanged agent keeps its link; a changed one is let go in peace."""
+    o, d = setup(env, {"timeout": "20s"}, workers=3)
+    a = Scripted(env, script="on request_head path=/slow delay 700ms\n" + BLOCK)
+    wait_for(d.is_ready, "ready")
+    d.config["routes"].append({"name": "more", "upstream": "app"})
+    d.reload()
+    ask_all(d)
+    eq(d.own_log().count("agent_registered"), 1)
+    got = []
+    threads = [threading.Thread(target=lambda: got.append(
+        fetch(d.port, "GET", "/slow").status)) for _ in range(6)]
+    for t in threads:
+        t.start()
+    d.wait_metric(6, "exchanges_in_flight")
+    d.config["agents"]["waf"]["queue"] = 999
+    d.reload()
+    for t in threads:
+        t.join()
+    eq(got, [200] * 6, "those that began before")
+    wait_for(lambda: d.own_log().count("agent_registered") == 2, "it is back")
+    wait_for(d.is_ready, "ready")
+    ask_all(d)
+    wait_for(lambda: d.metric("config_snapshots_live") == 1, "old configs go")
+    eq(d.metric("agent_failures_total"), 0)
+    check_laws(d)
+
+
+def test_reverse_removed(env):
+    """Removed while it is asked, by several workers: drained, then closed."""
+    o, d = setup(env, {"timeout": "20s"}, workers=3)
+    a = Scripted(env, script="on request_head path=/slow delay 700ms\n" + BLOCK)
+    wait_for(d.is_ready, "ready")
+    got = []
+    threads = [threading.Thread(target=lambda: got.append(
+        fetch(d.port, "GET", "/slow").status)) for _ in range(6)]
+    for t in threads:
+        t.start()
+    d.wait_metric(6, "exchanges_in_flight")
+    door = d.config.pop("agent_listener")
+    agents = d.config.pop("agents")
+    d.config["routes"][0]["agents"] = []
+    d.reload()
+    for t in threads:
+        t.join()
+    eq(got, [200] * 6)
+    wait_for(lambda: d.metric("config_snapshots_live") == 1, "old configs go")
+    wait_for(lambda: not os.path.exists(env.path("door")), "the door is gone")
+    eq(fetch(d.port, "GET", "/block").status, 200)
+    d.config.update(agent_listener=door, agents=agents)
+    d.config["routes"][0]["agents"] = ["waf"]
+    d.reload()
+    wait_for(d.is_ready, "it is back")
+    ask_all(d)
+
+
+def test_reverse_door_moves(env):
+    """To another socket, and to TCP."""
+    o, d = setup(env)
+    first = Dialled(env.path("door"))
+    check(first.register()[1]["success"])
+    d.config["agent_listener"] = {"address": "unix:" + env.path("other"),
+                                  "mode": "0600"}
+    d.reload()
+    eq(os.stat(env.path("other")).st_mode & 0o777, 0o600)
+    second = Dialled(env.path("other"))
+    check(second.register()[1]["success"])
+    wait_for(lambda: not os.path.exists(env.path("door")), "the old one")
+    port = env.port()
+    d.config["agent_listener"] = {"address": "127.0.0.1:%d" % port}
+    d.reload()
+    third = Dialled(port)
+    check(third.register(go=True)[1]["accepted"])
+    wait_links(d, 3)
+
+
+def test_reverse_stop(env):
+    """Who comes while we drain is told so, and not left alone."""
+    o, d = setup(env, {"timeout": "20s"})
+    a = Dialled(env.path("door"))
+    check(a.register()[1]["success"])
+    silent = Dialled(env.path("door"))
+    t = threading.Thread(target=lambda: fetch(d.port))
+    t.start()
+    kind, v = a.event()
+    eq(kind, 0x10)
+    crowd = [Dialled(env.path("door")) for _ in range(20)]
+    d.proc.send_signal(signal.SIGTERM)
+    wait_for(lambda: "drain timeout" in d.own_log(), "the drain")
+
+    def refusal():
+        """The log is a moment ahead of the worker."""
+        kind, v = crowd.pop().register(go=True)
+        eq(kind, 4)
+        return not v["accepted"] and v["error"]
+    check("shutting down" in wait_for(refusal, "a refusal"))
+    a.allow(v)
+    t.join()
+    got, v3 = silent.frame()
+    eq((got, v3["success"]), (2, False))
+    eq(d.proc.wait(LIMIT), 0)
+
+
+def test_reverse_handover(env):
+    """Two links: not one request is lost, and both end at the new process."""
+    o, d = setup(env, {"timeout": "10s"}, workers=2)
+    Scripted(env, links=2)
+    wait_for(d.is_ready, "ready")
+    wait_links(d, 2)
+    wait_for(lambda: fetch(d.port).status == 200, "an answer")
+    load = env.load(d, "-c", 8, "-r", 300, "-d", 3600, "-p", "/n/%",
+                    wait=False)
+    load.wait_progress(50)
+    for _ in range(3):
+        d.handover()
+        load.wait_progress(load.done + 100)
+        wait_links(d, 2)
+    s = load.stop()
+    eq((s["ok"], s["status"]), (s["sent"], {"200": s["sent"]}),
+       "failed requests")
+
+
+def test_reverse_handover_of_one_link(env):
+    """The new process gets it, although the old one still has clients."""
+    o, d = setup(env, {"timeout": "10s"}, workers=2)
+    Scripted(env)
+    wait_for(d.is_ready, "ready")
+    idle = Raw(d.port)
+    idle.request()
+    eq(idle.response().status, 200)
+    old = d.handover(wait=False)
+    wait_for(d.is_ready, "the new one is ready")
+    check(old.poll() is None, "the old one has gone already")
+    ask_all(d, 6)
+
+
+def test_reverse_minute(env):
+    """Workers, reloads, and agents that come and go: a minute with E2E_MINUTE
+    set, else some seconds. Only what the policy says comes out of it."""
+    seconds = 60 if os.environ.get("E2E_MINUTE") else 5
+    o = env.fast_origin()
+    c = env.config(o.port, workers=4, agent_listener={
+        "address": "unix:" + env.path("door")})
+    c["agents"] = {
+        "waf": {"reverse": {"token": TOKEN}, "on_failure": "deny",
+                "timeout": "5s"},
+        "go": {"reverse": {"token": TOKEN}, "on_failure": "allow",
+               "timeout": "5s"}}
+    c["routes"][0]["agents"] = [{"name": "waf", "request_body": "stream"},
+                                "go"]
+    d = env.start(c, False)
+    agents = [Scripted(env), Scripted(env, "go", name="go")]
+    wait_for(d.is_ready, "ready")
+    load = env.load(d, "-c", 32, "-r", 300, "-d", 3600, "-p", "/n/%",
+                    wait=False)
+    load.wait_progress(50)
+    dice = random.Random(7)
+    end, n = time.monotonic() + seconds, 0
+    while time.monotonic() < end:
+        n += 1
+        what = dice.randrange(5)
+        if what == 0:
+            victim = dice.choice(agents)
+            victim.kill()
+            agents.remove(victim)
+        elif what == 1:
+            d.config["agents"]["waf"]["queue"] = 1000 + n
+        elif what == 2:
+            d.config["routes"][0]["budget"] = "%ds" % (20 + n % 10)
+        if what < 3:
+            d.write()
+            d.proc.send_signal(signal.SIGHUP)
+        if what > 2 or len(agents) < 2:
+            name, dialect = dice.choice((("waf", "v2"), ("go", "go")))
+            agents.append(Scripted(env, dialect, name=name,
+                                   links=dice.randrange(1, 4)))
+        if len(agents) > 6:
+            agents.pop(0).kill()
+        stranger = Dialled(env.path("door"))
+        if n % 2:
+            stranger.register(token="wrong-token")
+        time.sleep(dice.random() * 0.2)
+        stranger.close()
+    s = load.stop()
+    print("%d rounds, %d requests: %s" % (n, s["sent"], s["status"]))
+    eq(set(s["status"]) - {"200", "503"}, set(), "statuses")
+    eq(s["ok"], s["sent"], "answers")
+    d.wait_idle()
+    wait_for(lambda: d.metric("agent_in_flight") == 0, "none in flight")
+    check_laws(d)
+    wait_for(lambda: d.metric("config_snapshots_live") == 1, "old configs go")

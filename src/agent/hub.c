@@ -1,0 +1,192 @@
+/*
+ * Agents that dial in: which workers have links of one. Counted, for what is on
+ * its way between workers may outlive the agent; atomics but for what is a
+ * worker's own.
+ */
+#include "agent/hub.h"
+#include "base/mem.h"
+
+struct hub *hub_new(unsigned n_workers)
+{
+	struct hub *h = mem_zalloc_aligned(sizeof(*h) + n_workers *
+					   sizeof(struct hub_slot));
+
+	if (!h)
+		return NULL;
+	h->n = n_workers;
+	h->refs = 1;
+	return h;
+}
+
+struct hub *hub_get(struct hub *h)
+{
+	__atomic_add_fetch(&h->refs, 1, __ATOMIC_RELAXED);
+	return h;
+}
+
+void hub_put(struct hub *h)
+{
+	if (h && __atomic_sub_fetch(&h->refs, 1, __ATOMIC_ACQ_REL) == 0)
+		mem_free(h);
+}
+
+struct agent_local *hub_local(struct hub *h, const struct loop *loop)
+{
+	return h->slot[loop->index].local;
+}
+
+bool hub_reserve(struct hub *h, unsigned most, struct loop **loop)
+{
+	struct hub_slot *best = NULL;
+	unsigned least = 0;
+
+	for (unsigned w = 0; w < h->n; w++) {
+		struct hub_slot *s = &h->slot[w];
+		unsigned n = __atomic_load_n(&s->assigned, __ATOMIC_RELAXED);
+
+		if (!__atomic_load_n(&s->open, __ATOMIC_ACQUIRE) ||
+		    (best && n >= least))
+			continue;
+		best = s;
+		least = n;
+	}
+	*loop = best ? rcu_fetch(&best->loop) : NULL;
+	if (!best)
+		return false;
+	if (__atomic_add_fetch(&h->total, 1, __ATOMIC_RELAXED) > most) {
+		__atomic_sub_fetch(&h->total, 1, __ATOMIC_RELAXED);
+		return false;
+	}
+	__atomic_add_fetch(&best->assigned, 1, __ATOMIC_RELAXED);
+	return true;
+}
+
+void hub_release(struct hub *h, const struct loop *loop)
+{
+	__atomic_sub_fetch(&h->total, 1, __ATOMIC_RELAXED);
+	__atomic_sub_fetch(&h->slot[loop->index].assigned, 1,
+			   __ATOMIC_RELAXED);
+}
+
+static void on_wake(struct loop *loop, struct post *p)
+{
+	struct hub_slot *s = container_of(p, struct hub_slot, wake);
+	struct hub *h = container_of(s - loop->index, struct hub, slot[0]);
+
+	__atomic_store_n(&s->woken, false, __ATOMIC_SEQ_CST);
+	if (s->local)
+		local_borrow(s->local);
+	hub_put(h);
+}
+
+/* Whoever has no link may borrow one now. */
+static void hub_wake(struct hub *h, const struct hub_slot *but)
+{
+	for (unsigned w = 0; w < h->n; w++) {
+		struct hub_slot *s = &h->slot[w];
+		struct loop *loop = rcu_fetch(&s->loop);
+
+		if (s == but || !loop ||
+		    !__atomic_load_n(&s->open, __ATOMIC_ACQUIRE) ||
+		    __atomic_exchange_n(&s->woken, true, __ATOMIC_SEQ_CST))
+			continue;
+		hub_get(h);
+		loop_post(loop, &s->wake, on_wake);
+	}
+}
+
+void hub_join(struct agent_local *l)
+{
+	struct hub_slot *s = hub_slot_of(l);
+
+	l->borrowed = NULL;
+	l->yields = false;
+	s->local = l;
+	rcu_publish(&s->loop, l->loop);
+	__atomic_store_n(&s->open, true, __ATOMIC_SEQ_CST);
+	local_borrow(l);
+}
+
+void hub_leave(struct agent_local *l)
+{
+	struct hub_slot *s = hub_slot_of(l);
+
+	__atomic_store_n(&s->open, false, __ATOMIC_RELEASE);
+	s->local = NULL;
+}
+
+struct hub_slot *hub_find_lender(struct hub *h, const struct hub_slot *but)
+{
+	struct hub_slot *best = NULL;
+	uint64_t best_links = 0, best_lent = 0;
+
+	for (unsigned w = 0; w < h->n; w++) {
+		struct hub_slot *s = &h->slot[w];
+		uint64_t links = __atomic_load_n(&s->links, __ATOMIC_SEQ_CST);
+		uint64_t lent = __atomic_load_n(&s->lent, __ATOMIC_RELAXED);
+
+		if (s == but || !links ||
+		    (best && lent * best_links >= best_lent * links))
+			continue;
+		best = s;
+		best_links = links;
+		best_lent = lent;
+	}
+	return best;
+}
+
+/* ---- own links come and go ------------------------------------------------- */
+
+void hub_link_up(struct link *link)
+{
+	struct agent_local *l = link->local;
+	struct hub_slot *s = hub_slot_of(l);
+	struct link *b = l->borrowed;
+
+	__atomic_add_fetch(&s->links, 1, __ATOMIC_SEQ_CST);
+	hub_wake(l->agent->hub, s);
+	if (b)
+		borrowed_retire(b);
+}
+
+void hub_link_down(struct link *link)
+{
+	__atomic_sub_fetch(&hub_slot_of(link->local)->links, 1, __ATOMIC_SEQ_CST);
+}
+
+/* ---- a hand-over ----------------------------------------------------------- */
+
+/* The first worker that asks decides for all. */
+static bool hub_keeps_one(struct hub *h)
+{
+	unsigned none = 0;
+	unsigned keep = __atomic_load_n(&h->total, __ATOMIC_RELAXED) > 1;
+
+	if (__atomic_compare_exchange_n(&h->yields, &none, keep + 1, false,
+					__ATOMIC_RELAXED, __ATOMIC_RELAXED))
+		return keep;
+	return none > 1;
+}
+
+void agent_local_yield(struct agent *a, struct loop *loop)
+{
+	struct agent_local *l = agent_local(a, loop);
+	struct link *link, *tmp;
+	bool keep;
+
+	if (!a->hub || !l->loop)
+		return;
+	keep = hub_keeps_one(a->hub);
+	l->yields = !keep;
+	cds_list_for_each_entry_safe(link, tmp, &l->links, node) {
+		if (!link_is_idle(link) || link->n_lent ||
+		    (link->borrowed && keep))
+			continue;
+		/* Another worker may close its own at the same time: then none
+		 * is left, as if there had been only one. */
+		if (keep &&
+		    __atomic_load_n(&a->hub->total, __ATOMIC_RELAXED) < 2)
+			continue;
+		link_close(link);
+	}
+}

@@ -1,0 +1,44 @@
+/* Private to hub.c and lend.c: which workers have links of an agent that dials
+ * in. */
+#ifndef AGENT_HUB_H
+#define AGENT_HUB_H
+
+#include "agent/internal.h"
+
+struct hub_slot {
+	struct agent_local *local;	/* the worker's own */
+	struct post wake;
+	/* Atomic. */
+	struct loop *loop;		/* once it has joined; for good */
+	bool open;			/* it takes links */
+	bool woken;			/* wake is on its way */
+	unsigned assigned;		/* links given to it */
+	unsigned links;			/* of these, up */
+	unsigned lent;			/* loans on them */
+} __attribute__((aligned(CACHE_LINE)));
+
+struct hub {
+	unsigned n;			/* workers */
+	/* Atomic. */
+	unsigned refs, total;		/* links, over all workers */
+	unsigned yields;		/* links to keep, and 1; 0: all */
+	struct hub_slot slot[];
+};
+
+static inline struct hub_slot *hub_slot_of(const struct agent_local *l)
+{
+	return &l->agent->hub->slot[l->loop->index];
+}
+
+/* The worker with links that has most of them for its loans; NULL: none. */
+struct hub_slot *hub_find_lender(struct hub *h, const struct hub_slot *but);
+/* lend.c: there are links of its own. The borrowed one takes nothing new, and
+ * goes when it has nothing to do. */
+void borrowed_retire(struct link *link);
+
+static inline bool link_is_idle(struct link *link)
+{
+	return cds_list_empty(&link->sessions) && !link->fifo.n;
+}
+
+#endif
