@@ -506,7 +506,7 @@ class Env:
         self.build = build
         self.dir = tempfile.mkdtemp(prefix="e2e-")
         self.procs, self.things, self.daemons = [], [], []
-        self.used = set()
+        self.ports = []
 
     def binary(self, name):
         path = os.path.join(self.build, name)
@@ -518,19 +518,21 @@ class Env:
         return os.path.join(self.dir, name)
 
     def port(self):
-        """Below the range that the system takes for outgoing connections."""
+        """Below the range that the system takes for outgoing connections. A
+        name in the abstract space keeps it ours beside other runs."""
         for _ in range(1000):
             port = 10000 + int.from_bytes(os.urandom(2), "big") % 20000
-            s = socket.socket()
+            s, mine = socket.socket(), socket.socket(socket.AF_UNIX)
             try:
                 s.bind(("127.0.0.1", port))
+                mine.bind("\0agentproxyd-e2e-port-%d" % port)
             except OSError:
+                mine.close()
                 continue
             finally:
                 s.close()
-            if port not in self.used:
-                self.used.add(port)
-                return port
+            self.ports.append(mine)
+            return port
         raise AssertionError("no free port")
 
     def spawn(self, argv, **more):
@@ -659,6 +661,8 @@ server { listen 127.0.0.1:%d; %s } }
                     pass
         for t in self.things:
             t.stop()
+        for s in self.ports:
+            s.close()
         shutil.rmtree(self.dir, ignore_errors=True)
 
 
