@@ -367,13 +367,17 @@ bool ask_take_ops(struct party *p, struct flow *f, const struct decision *d)
 	bool request_held = ex->request.state == FLOW_HEAD &&
 			    f == &ex->request;
 	bool response_held = ex->response.state <= FLOW_HEAD;
+	unsigned n = 0;
 
 	if (!edit_request_ops_valid(d->request_ops, d->n_request_ops))
 		return false;
-	if (d->n_request_ops && !request_held)
-		counter_add(&p->metrics->ops_dropped, d->n_request_ops);
-	else if (d->n_request_ops &&
-		 !keep_ops(p, SIDE_REQUEST, d->request_ops, d->n_request_ops))
+	if (d->n_request_ops && request_held)
+		n = forward_drop_foreign(ex->snapshot->config,
+					 p->config->agent, d->request_ops,
+					 d->n_request_ops);
+	if (n < d->n_request_ops)
+		counter_add(&p->metrics->ops_dropped, d->n_request_ops - n);
+	if (n && !keep_ops(p, SIDE_REQUEST, d->request_ops, n))
 		return false;
 	if (d->n_response_ops && !response_held)
 		counter_add(&p->metrics->ops_dropped, d->n_response_ops);

@@ -128,6 +128,33 @@ static bool is_owned(const struct config *config, const struct field *f)
 	return false;
 }
 
+static bool owned_by(const struct config_agent *agent, const struct field *f)
+{
+	for (unsigned i = 0; i < agent->n_owns_headers; i++)
+		if (name_like(slice_str(agent->owns_headers[i]), f))
+			return true;
+	return false;
+}
+
+unsigned forward_drop_foreign(const struct config *config,
+			      const struct config_agent *agent,
+			      struct header_op *ops, unsigned n)
+{
+	unsigned kept = 0;
+
+	if (LIKELY(!config->n_owned_headers))
+		return n;
+	for (unsigned i = 0; i < n; i++) {
+		struct field f = { .name = ops[i].name.p,
+				   .name_len = (uint16_t)ops[i].name.n };
+
+		if (ops[i].kind == HEADER_REMOVE || !is_owned(config, &f) ||
+		    owned_by(agent, &f))
+			ops[kept++] = ops[i];
+	}
+	return kept;
+}
+
 /* A field without a number that only a trusted proxy may send; or that looks
  * like one of ours. */
 static bool is_forged(const struct field *f, bool trusted)

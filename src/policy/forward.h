@@ -10,6 +10,7 @@
 #include "base/arena.h"
 #include "config/model.h"
 #include "http/head.h"
+#include "wire/decision.h"
 
 #define FORWARD_ID_LEN	32	/* request ids of our making, hex */
 #define FORWARD_ID_MAX	128	/* the longest that is kept from a peer */
@@ -66,6 +67,15 @@ bool forward_request(struct http_head *out, const struct http_head *in,
  * trusted proxy. */
 bool forward_keeps(const struct config *config, const struct field *f,
 		   bool trusted);
+
+/*
+ * Takes out of an agent's edits of the request those that set what another
+ * agent owns (owns_headers; X_User is X-User here too), in place; how many are
+ * left. ops[].name are valid names. To remove such a header is anybody's.
+ */
+unsigned forward_drop_foreign(const struct config *config,
+			      const struct config_agent *agent,
+			      struct header_op *ops, unsigned n);
 
 /* A request id as peers may send it: 1 to 128 of [A-Za-z0-9._-]. */
 bool forward_request_id_valid(struct slice id);

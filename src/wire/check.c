@@ -48,7 +48,7 @@ bool check_field_owned(struct slice name)
 		{ "te", 2 }, { "trailer", 7 }, { "upgrade", 7 },
 		{ "connection", 10 }, { "keep-alive", 10 },
 		{ "content-length", 14 }, { "proxy-connection", 16 },
-		{ "transfer-encoding", 17 },
+		{ "transfer-encoding", 17 }, { "x-request-id", 12 },
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(owned); i++)

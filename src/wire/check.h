@@ -12,7 +12,7 @@
 bool check_field_name(struct slice name);
 /* Takes blanks off both ends; false: CR, LF or NUL inside, or too long. */
 bool check_field_value(struct slice *value);
-/* A field that the proxy owns: framing and hop-by-hop. */
+/* A field that the proxy owns: framing, hop-by-hop, X-Request-Id. */
 bool check_field_owned(struct slice name);
 /* Not empty, not too long, no byte below 0x21 and no 0x7F. */
 bool check_url(struct slice url);

@@ -389,6 +389,44 @@ def test_owns_headers(env):
     eq(o.seen[0].get("x_user"), None)
 
 
+def test_request_id_is_ours(env):
+    """On every response, and the one that the log has."""
+    def handler(ev):
+        edits = [remove_header("X-Request-Id"), add_header("X-Request-ID", "a")]
+        if ev.uri == "/no":
+            return block(403, "no", {"x-request-id": "b"},
+                         response_headers=edits)
+        return allow(request_headers=edits, response_headers=edits)
+    env.agent("waf", handler)
+    o = env.origin()
+    d = env.proxy(o.port, {"waf": {}})
+    got = [fetch(d.port, target=t).all("x-request-id") for t in ("/", "/no")]
+    eq(got, [[line["request_id"]] for line in d.access(2)])
+    eq(o.seen[0].all("x-request-id"), got[0])
+
+
+def test_owns_headers_of_another(env):
+    """Only the owner may set it; anybody may take it away."""
+    def set_it(ev):
+        edits = [set_header("X-User", "root"), add_header("x_user", "root"),
+                 set_header("X-Else", "1")]
+        if ev.uri == "/away":
+            edits = [remove_header("X-User")]
+        return allow(request_headers=edits)
+    env.agent("auth", lambda ev: allow(
+        request_headers=[set_header("X-User", "real")]))
+    env.agent("waf", set_it)
+    o = env.origin()
+    d = env.proxy(o.port, {"auth": {"owns_headers": ["X-User"]}, "waf": {}})
+    eq(fetch(d.port).status, 200)
+    eq((o.seen[0].all("x-user"), o.seen[0].get("x_user"),
+        o.seen[0].get("x-else")), (["real"], None, "1"))
+    eq(d.metric("agent_ops_dropped_total", agent="waf"), 2)
+    eq(d.metric("agent_ops_dropped_total", agent="auth"), 0)
+    eq(fetch(d.port, target="/away").status, 200)
+    eq(o.seen[1].get("x-user"), None)
+
+
 def two(env, first, second, use1=None, use2=None, **more):
     a = env.agent("one", first, env.encoding)
     b = env.agent("two", second, env.encoding)
