@@ -497,14 +497,21 @@ static bool copy_response_head(struct exchange *ex,
 	return edit_apply(&f->head, ops->ops, ops->n, &ex->arena);
 }
 
+/* To one of the protocols that were offered, which are those that the route
+ * lets through; nor can it be in the middle of the request (RFC 9110, 7.8). */
+static bool upgrade_fits(const struct exchange *ex,
+			 const struct http_head *head)
+{
+	return ex->request.state >= FLOW_FLUSHING && head->upgrade.n > 0 &&
+	       http_list_has(ex->request.head.upgrade, head->upgrade);
+}
+
 static void response_head(struct exchange *ex, const struct http_head *head,
 			  struct block *block)
 {
 	struct flow *f = &ex->response;
 
-	/* Nor can it be in the middle of the request (RFC 9110, 7.8). */
-	if (head->status == 101 && (ex->request.head.upgrade.n == 0 ||
-				    ex->request.state < FLOW_FLUSHING)) {
+	if (head->status == 101 && !upgrade_fits(ex, head)) {
 		upstream_failed(ex, UPSTREAM_MALFORMED);
 		answer_error(ex, 502, ENDED_UPSTREAM, "unasked_upgrade");
 		return;

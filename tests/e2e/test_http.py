@@ -275,6 +275,26 @@ def test_unasked_101_is_502(env):
     eq(fetch(d.port).status, 502)
 
 
+def test_101_to_something_else_is_502(env):
+    """Only to a protocol that was offered, so that none gets past the route's
+    list by an upstream's word."""
+    def serve(x):
+        x.send("HTTP/1.1 101 Switching Protocols\r\n%s\r\n" %
+               x.get("x-lines").replace("|", "\r\n"))
+        return False
+    d = env.proxy(env.origin(serve).port)
+    for lines, status in [
+            ("Connection: Upgrade|Upgrade: WebSocket|", 101),
+            ("Connection: Upgrade|Upgrade: h2c|", 502),
+            ("Connection: Upgrade|Upgrade: websocket, h2c|", 502),
+            ("Connection: Upgrade|", 502), ("Upgrade: websocket|", 502),
+            ("", 502)]:
+        r = fetch(d.port, headers={
+            "Connection": "Upgrade", "Upgrade": "h2c, websocket",
+            "X-Lines": lines})
+        eq(r.status, status, lines)
+
+
 def test_hop_by_hop(env):
     def serve(x):
         x.read_body()
