@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 
-from lib import check, eq, fetch, wait_for
+from lib import Skip, check, eq, fetch, wait_for
 
 GOOD = """listeners: [{ name: main, address: "127.0.0.1:%(port)d" }]
 upstreams: { app: { servers: ["127.0.0.1:%(origin)d"] } }
@@ -226,3 +226,47 @@ def test_faulty_surroundings(env):
     d.config = good
     d.write()
     taken.close()
+
+
+def test_faulty_unreadable_folder(env):
+    """Of sockets: a listener's makes the reload a refused one, and a start end
+    with 1; an agent's has a line that says what is wrong. And a config that
+    may not be read."""
+    locked = env.path("locked")
+    os.mkdir(locked, 0)
+    nobody = {}
+    if os.getuid() == 0:                # root may look into everything
+        os.chown(env.dir, 65534, 65534)
+        nobody = {"user": 65534, "group": 65534, "extra_groups": []}
+    o = env.origin()
+    config = env.config(o.port, {"waf": {"socket": locked + "/waf.sock",
+                                         "on_failure": "allow"}})
+    try:
+        d = env.start(config, spawn=nobody)
+    except PermissionError:
+        raise Skip("the build is not open to everybody")
+    wait_for(lambda: "agent_down" in d.own_log(), "a line")
+    line = next(x for x in d.own_log().splitlines() if "agent_down" in x)
+    check("errno=13 " in line and locked in line and "advice=" in line, line)
+    eq(fetch(d.port).status, 200)
+    d.config = dict(config, listeners=config["listeners"] + [
+        {"name": "bad", "address": "unix:%s/x.sock" % locked}])
+    d.write()
+    d.proc.send_signal(signal.SIGHUP)
+    d.wait_metric(1, "config_reloads_total", result="refused")
+    line = next(x for x in d.own_log().splitlines() if " bind " in x)
+    check("listener=bad" in line and "errno=13" in line and
+          "Permission denied" in line, line)
+    eq(d.metric("config_generation"), 1)
+    eq(fetch(d.port).status, 200)
+    d.stop()
+    run = [env.binary("agentproxyd"), "-c", d.file]
+    p = subprocess.run(run, capture_output=True, text=True, timeout=20,
+                       **nobody)
+    eq(p.returncode, 1, p.stderr)
+    os.chmod(d.file, 0)
+    p = subprocess.run(run + ["-t"], capture_output=True, text=True, **nobody)
+    eq((p.returncode, len(p.stderr.splitlines())), (2, 1), p.stderr)
+    check("Permission denied" in p.stderr, p.stderr)
+    d.config = config
+    os.chmod(d.file, 0o644)
