@@ -1,6 +1,7 @@
 /*
- * The handshake, read by either side, and pongs: what is taken is JSON, what
- * was not offered is refused, and what goes into the log is printable.
+ * The handshake, read by either side, registrations, and pongs: what is taken
+ * is JSON, what was not offered is refused, and what goes into the log is
+ * printable.
  *
  * Input: a byte for the reader and the offer, then the payload.
  */
@@ -45,6 +46,21 @@ static bool agent_side(struct slice payload)
 	return good;
 }
 
+static bool registration(struct slice payload, bool go)
+{
+	struct wire_registration r;
+	bool good = wire_decode_registration(go ? FRAME_GO_REGISTER :
+						  FRAME_HANDSHAKE, payload, &r);
+
+	check_printable(r.id, sizeof(r.id), false);
+	check_printable(r.metadata, sizeof(r.metadata), false);
+	check_printable(r.says.name, sizeof(r.says.name), false);
+	check_printable(r.says.version, sizeof(r.says.version), false);
+	MUST(good == !r.error && r.go == go);
+	MUST(r.token_len <= sizeof(r.token) && (!good || r.id[0]));
+	return good;
+}
+
 /* The number is the one that jansson finds, as far as its integers go. */
 static bool pong(struct slice payload, bool go)
 {
@@ -82,8 +98,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	case 1:
 		good = agent_side(payload);
 		break;
+	case 2:
+		good = registration(payload, data[0] & 4);
+		break;
 	default:
-		good = pong(payload, data[0] & 1);
+		good = pong(payload, data[0] & 4);
 	}
 	root = json_loadb(buf, size - 1, JSON_REJECT_DUPLICATES |
 			  JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, NULL);

@@ -1,0 +1,533 @@
+/* Agents that dial in, and links that several workers use: three loops in one
+ * thread, the agent played by hand. */
+#include "agent_fixture.h"
+#include "agent/reverse.h"
+
+#define N	3
+
+struct place {
+	char dir[64], path[96];
+	int listener;
+	struct loop *loops[N];
+	struct metrics *metrics;
+	struct agent_table *table;
+	struct agent *agent;
+	struct config_agent config;
+	struct reverse *door;
+};
+
+static void turn(struct place *x)
+{
+	for (int i = 0; i < N; i++)
+		loop_turn(x->loops[i], 200);
+}
+
+#define turn_until(x, cond)						\
+	do {								\
+		uint64_t end_ = sock_clock_us() + 8000 * MS;		\
+		while (!(cond)) {					\
+			if (sock_clock_us() > end_)			\
+				fail_msg("never: %s", #cond);		\
+			turn(x);					\
+		}							\
+	} while (0)
+
+static int place_setup(void **state)
+{
+	struct place *x = calloc(1, sizeof(*x));
+	char dir[] = "/tmp/agent_reverse.XXXXXX";
+	struct net_addr a;
+	char text[128];
+
+	*state = x;
+	speaks = SPEAKS_JSON;
+	assert_non_null(mkdtemp(dir));
+	snprintf(x->dir, sizeof(x->dir), "%s", dir);
+	snprintf(x->path, sizeof(x->path), "%s/door", dir);
+	snprintf(text, sizeof(text), "unix:%s", x->path);
+	assert_true(net_addr_parse(slice_str(text), &a));
+	x->listener = sock_listen(&a, 64);
+	assert_true(x->listener >= 0);
+	x->metrics = metrics_new(N);
+	x->table = agent_table_new();
+	for (unsigned i = 0; i < N; i++)
+		x->loops[i] = loop_new(i);
+	x->config = (struct config_agent){
+		.name = "waf", .reverse = true, .max_connections = 4,
+		.reverse_token = "sesame-open", .depth = 8, .queue = 64,
+		.chunk_size = 64 * 1024, .max_reply_bytes = 64 * 1024,
+		.complete = COMPLETE_ALWAYS,
+	};
+	x->agent = agent_new(&x->config, N, x->metrics);
+	assert_non_null(x->agent);
+	assert_true(agent_same(x->agent, &x->config));
+	x->agent->tuning.lost_grace_us = 1;
+	assert_true(agent_table_add(x->table, x->agent));
+	for (unsigned i = 0; i < N; i++)
+		agent_local_start(x->agent, x->loops[i]);
+	x->door = reverse_new(x->loops[0], x->table);
+	assert_true(reverse_listen(x->door, x->listener));
+	return 0;
+}
+
+static uint64_t total(struct place *x, size_t offset, unsigned n)
+{
+	uint64_t v = 0;
+
+	for (unsigned i = 0; i < N; i++)
+		v += sum((void *)((char *)agent_metrics(x->agent, x->loops[i]) +
+				  offset), n);
+	return v;
+}
+
+#define TOTAL(x, field, n) total(x, offsetof(struct agent_metrics, field), n)
+
+static int place_teardown(void **state)
+{
+	struct place *x = *state;
+	uint64_t decisions = 0;
+
+	for (int i = 0; i < EVENT_COMPLETE; i++)
+		decisions += TOTAL(x, decisions[i], METRICS_DECISIONS);
+	assert_int_equal(TOTAL(x, in_flight, 1), 0);
+	assert_int_equal(TOTAL(x, queued, 1), 0);
+	assert_int_equal(TOTAL(x, events, EVENT_COMPLETE), decisions +
+			 TOTAL(x, failures, CAUSE_N) - TOTAL(x, unsent, 1) +
+			 TOTAL(x, abandoned, 1));
+	reverse_free(x->door);
+	for (unsigned i = 0; i < N; i++)
+		agent_local_close(x->agent, x->loops[i]);
+	for (unsigned i = 0; i < 6; i++)
+		turn(x);
+	assert_int_equal(TOTAL(x, links_up, 1), 0);
+	assert_int_equal(TOTAL(x, links_connecting, 1), 0);
+	assert_int_equal(TOTAL(x, links_stalled, 1), 0);
+	agent_put(x->agent);
+	agent_table_free(x->table);
+	rcu_drain();
+	for (unsigned i = 0; i < N; i++) {
+		assert_int_equal(x->loops[i]->blocks.live, 0);
+		loop_free(x->loops[i]);
+	}
+	metrics_free(x->metrics);
+	close(x->listener);
+	unlink(x->path);
+	rmdir(x->dir);
+	free(x);
+	return 0;
+}
+
+/* ---- the agent ----------------------------------------------------------- */
+
+static struct peer *dial(struct place *x)
+{
+	struct sockaddr_un un = { .sun_family = AF_UNIX };
+	struct peer *p = calloc(1, sizeof(*p));
+
+	snprintf(un.sun_path, sizeof(un.sun_path), "%s", x->path);
+	p->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	assert_int_equal(connect(p->fd, (void *)&un, sizeof(un)), 0);
+	return p;
+}
+
+static void hang_up(struct peer *p)
+{
+	peer_close(p);
+	free(p);
+}
+
+static void get_frame(struct place *x, struct peer *p, struct frame *f)
+{
+	turn_until(x, peer_any_frame(p, f));
+}
+
+static void get_event(struct place *x, struct peer *p, struct frame *f)
+{
+	do
+		get_frame(x, p, f);
+	while (f->type == FRAME_PING);
+}
+
+static const char *const hello = "{\"protocol_version\":2,\"agent_id\":"
+	"\"waf\",\"auth_token\":\"sesame-open\",\"capabilities\":{}}";
+
+static struct peer *registered(struct place *x)
+{
+	struct peer *p = dial(x);
+	struct frame f;
+
+	peer_send(p, FRAME_HANDSHAKE, hello);
+	get_frame(x, p, &f);
+	assert_int_equal(f.type, FRAME_HANDSHAKE_REPLY);
+	assert_non_null(strstr(f.text, "\"success\":true"));
+	return p;
+}
+
+static unsigned own_links(struct place *x, unsigned w)
+{
+	return (unsigned)counter_read(&x->agent->local[w]->
+				      instances[0].links_up);
+}
+
+static bool all_linked(struct place *x)
+{
+	return agent_links_up(x->agent, 0) && agent_links_up(x->agent, 1) &&
+	       agent_links_up(x->agent, 2);
+}
+
+static void begin(struct place *x, struct ask *a, unsigned w)
+{
+	char id[EVENT_ID_LEN + 1];
+
+	memset(a, 0, sizeof(*a));
+	snprintf(id, sizeof(id), "%032x", ++ask_counter);
+	memcpy(a->meta.correlation_id, id, EVENT_ID_LEN);
+	a->meta.timestamp = SLICE("2026-01-02T03:04:05.678Z");
+	a->meta.client_ip = SLICE("192.0.2.7");
+	a->meta.protocol = SLICE("HTTP/1.1");
+	agent_session_init(&a->session, x->agent, x->loops[w], &a->meta);
+}
+
+static void finish(struct place *x, struct peer *p, struct ask *a)
+{
+	struct frame f;
+
+	ask_end(a);
+	get_event(x, p, &f);
+	assert_int_equal(f.type, FRAME_COMPLETE);
+	expect_id(&f, a);
+	answer(p, f.id);
+}
+
+/* A whole exchange of worker w. */
+static void exchange(struct place *x, struct peer *p, unsigned w)
+{
+	struct frame f;
+	struct ask a;
+
+	begin(x, &a, w);
+	ask_head(&a, 5000 * MS);
+	get_event(x, p, &f);
+	assert_int_equal(f.type, FRAME_REQUEST_HEAD);
+	expect_id(&f, &a);
+	answer(p, f.id);
+	turn_until(x, a.answered);
+	assert_int_equal(a.reply.cause, CAUSE_NONE);
+	ask_chunk(&a, 0, 5000 * MS);
+	get_event(x, p, &f);
+	assert_int_equal(f.type, FRAME_REQUEST_CHUNK);
+	answer_as(p, f.id, "{\"block\":{\"status\":403}}");
+	turn_until(x, a.answered == 2);
+	assert_int_equal(a.kind, DECISION_BLOCK);
+	finish(x, p, &a);
+}
+
+/* ---- tests ------------------------------------------------------------------ */
+
+static void test_all_workers_on_one_link(void **state)
+{
+	struct place *x = *state;
+	struct peer *p = registered(x);
+
+	turn_until(x, all_linked(x));
+	assert_int_equal(own_links(x, 0) + own_links(x, 1) + own_links(x, 2),
+			 1);
+	for (unsigned i = 0; i < 3 * N; i++)
+		exchange(x, p, i % N);
+	assert_int_equal(TOTAL(x, links_up, 1), 1);
+	hang_up(p);
+	turn_until(x, !agent_links_up(x->agent, 0) &&
+		   !agent_links_up(x->agent, 1) &&
+		   !agent_links_up(x->agent, 2));
+}
+
+/* Each new one to the worker that has the fewest; borrowed ones go then. */
+static void test_shares(void **state)
+{
+	struct place *x = *state;
+	struct peer *p[4];
+	struct frame f;
+
+	for (int i = 0; i < 3; i++)
+		p[i] = registered(x);
+	for (unsigned w = 0; w < N; w++)
+		assert_int_equal(own_links(x, w), 1);
+	turn_until(x, !x->agent->local[1]->borrowed &&
+		   !x->agent->local[2]->borrowed);
+	p[3] = registered(x);
+	/* And no more than four in all. */
+	for (int i = 0; i < 2; i++) {
+		struct peer *q = dial(x);
+
+		peer_send(q, i ? FRAME_GO_REGISTER : FRAME_HANDSHAKE, hello);
+		get_frame(x, q, &f);
+		assert_int_equal(f.type, i ? FRAME_GO_REGISTER_ACK :
+					     FRAME_HANDSHAKE_REPLY);
+		assert_non_null(strstr(f.text, "too many links"));
+		turn_until(x, (peer_read(q), q->eof));
+		hang_up(q);
+	}
+	for (int i = 0; i < 4; i++)
+		hang_up(p[i]);
+	turn_until(x, TOTAL(x, links_up, 1) == 0);
+	hang_up(registered(x));
+}
+
+/* A borrower's time-out: told once, the late reply is nobody's. */
+static void test_timeout(void **state)
+{
+	struct place *x = *state;
+	struct peer *p = registered(x);
+	struct frame f, g;
+	struct ask a, b;
+
+	turn_until(x, all_linked(x));
+	exchange(x, p, 0);
+	begin(x, &a, 2);
+	ask_head(&a, 30 * MS);
+	get_event(x, p, &f);
+	turn_until(x, a.answered);
+	assert_int_equal(a.reply.cause, CAUSE_TIMEOUT);
+	get_event(x, p, &g);
+	assert_int_equal(g.type, FRAME_CANCEL);
+	ask_end(&a);
+	begin(x, &b, 1);
+	ask_head(&b, 5000 * MS);
+	answer(p, f.id);
+	do
+		get_event(x, p, &g);
+	while (g.type == FRAME_COMPLETE);
+	expect_id(&g, &b);
+	answer(p, f.id);	/* of a's complete */
+	answer(p, g.id);
+	turn_until(x, b.answered);
+	assert_int_equal(b.reply.cause, CAUSE_NONE);
+	assert_int_equal(a.answered, 1);
+	assert_int_equal(TOTAL(x, late_replies, 1), 1);
+	finish(x, p, &b);
+	hang_up(p);
+}
+
+/* Who is gone is not told; what never went out is not sent any more. */
+static void test_withdraw(void **state)
+{
+	struct place *x = *state;
+	struct peer *p = registered(x);
+	struct ask a[12];
+	struct frame f;
+
+	turn_until(x, all_linked(x));
+	exchange(x, p, 0);
+	/* The depth is 8: four of them wait at the lender. */
+	for (unsigned i = 0; i < 12; i++) {
+		begin(x, &a[i], 1 + i % 2);
+		ask_head(&a[i], 5000 * MS);
+	}
+	for (unsigned i = 0; i < 6; i++)
+		turn(x);
+	for (unsigned i = 0; i < 12; i++) {
+		agent_withdraw(&a[i].call, WIRE_CANCEL_CLIENT);
+		ask_end(&a[i]);
+	}
+	assert_int_equal(TOTAL(x, abandoned, 1), 12);
+	for (unsigned i = 0; i < 6; i++)
+		turn(x);
+	/* All heads that went out are answered, and all ends. */
+	for (unsigned heads = 0, ends = 0; ends < 12;) {
+		get_event(x, p, &f);
+		if (f.type == FRAME_CANCEL)
+			continue;
+		heads += f.type == FRAME_REQUEST_HEAD;
+		ends += f.type == FRAME_COMPLETE;
+		assert_true(heads <= 8);
+		answer(p, f.id);
+	}
+	exchange(x, p, 2);
+	for (unsigned i = 0; i < 12; i++)
+		assert_int_equal(a[i].answered, 0);
+	hang_up(p);
+}
+
+/* The link dies under events of all three workers. */
+static void test_link_dies(void **state)
+{
+	struct place *x = *state;
+	struct peer *p = registered(x);
+	struct ask a[12];
+
+	turn_until(x, all_linked(x));
+	exchange(x, p, 1);
+	for (unsigned i = 0; i < 12; i++) {
+		begin(x, &a[i], i % N);
+		ask_head(&a[i], 5000 * MS);
+	}
+	for (unsigned i = 0; i < 6; i++)
+		turn(x);
+	hang_up(p);
+	for (unsigned i = 0; i < 12; i++) {
+		turn_until(x, a[i].answered);
+		assert_true(a[i].reply.cause == CAUSE_CLOSED ||
+			    a[i].reply.cause == CAUSE_CONNECT);
+		ask_end(&a[i]);
+	}
+	p = registered(x);
+	turn_until(x, all_linked(x));
+	exchange(x, p, 2);
+	for (unsigned i = 0; i < 12; i++)
+		assert_int_equal(a[i].answered, 1);
+	hang_up(p);
+}
+
+/* The worker that lends ends first; then the one that borrows. */
+static void test_lender_closes(void **state)
+{
+	struct place *x = *state;
+	struct peer *p = registered(x);
+	unsigned lender = own_links(x, 0) ? 0 : own_links(x, 1) ? 1 : 2;
+	unsigned w = (lender + 1) % N;
+	struct frame f;
+	struct ask a;
+
+	turn_until(x, all_linked(x));
+	begin(x, &a, w);
+	ask_head(&a, 5000 * MS);
+	get_event(x, p, &f);
+	assert_true(agent_local_is_lent(x->agent, x->loops[lender]));
+	agent_local_close(x->agent, x->loops[lender]);
+	turn_until(x, a.answered);
+	assert_int_equal(a.reply.cause, CAUSE_CLOSED);
+	ask_end(&a);
+	turn_until(x, (peer_read(p), p->eof));
+	hang_up(p);
+	/* The others go on, with a new one. */
+	p = registered(x);
+	turn_until(x, agent_links_up(x->agent, w));
+	exchange(x, p, w);
+	hang_up(p);
+}
+
+/* A borrower that ends with an event under way. */
+static void test_borrower_closes(void **state)
+{
+	struct place *x = *state;
+	struct peer *p = registered(x);
+	unsigned lender = own_links(x, 0) ? 0 : own_links(x, 1) ? 1 : 2;
+	unsigned w = (lender + 1) % N;
+	struct frame f;
+	struct ask a;
+
+	turn_until(x, all_linked(x));
+	begin(x, &a, w);
+	ask_head(&a, 5000 * MS);
+	get_event(x, p, &f);
+	agent_withdraw(&a.call, WIRE_CANCEL_SHUTDOWN);
+	ask_end(&a);
+	agent_local_close(x->agent, x->loops[w]);
+	answer(p, f.id);
+	get_event(x, p, &f);
+	while (f.type != FRAME_COMPLETE)
+		get_event(x, p, &f);
+	answer(p, f.id);
+	exchange(x, p, lender);
+	exchange(x, p, (w + 1) % N == lender ? (w + 2) % N : (w + 1) % N);
+	hang_up(p);
+}
+
+/* As a reload does it: who borrows lets go first, then it may be closed. */
+static void test_drain(void **state)
+{
+	struct place *x = *state;
+	struct peer *p = registered(x);
+	unsigned lender = own_links(x, 0) ? 0 : own_links(x, 1) ? 1 : 2;
+
+	turn_until(x, all_linked(x));
+	exchange(x, p, (lender + 1) % N);
+	assert_true(agent_local_is_lent(x->agent, x->loops[lender]));
+	for (unsigned w = 0; w < N; w++)
+		if (w != lender)
+			assert_false(agent_local_is_lent(x->agent,
+							 x->loops[w]));
+	turn_until(x, !agent_local_is_lent(x->agent, x->loops[lender]));
+	hang_up(p);
+}
+
+static void test_refusals(void **state)
+{
+	static const struct {
+		const char *token, *id;
+	} wrong[] = {
+		{ "sesame-opem", "waf" }, { "sesame-ope", "waf" },
+		{ "sesame-openn", "waf" }, { "", "waf" },
+		{ "sesame-open", "fwa" }, { "no such agent", "fwa" },
+		{ "no such agent", "waf" },
+	};
+	struct place *x = *state;
+	char text[256], first[4096] = "";
+	struct frame f;
+
+	for (size_t i = 0; i < ARRAY_LEN(wrong); i++) {
+		struct peer *p = dial(x);
+
+		snprintf(text, sizeof(text), "{\"protocol_version\":2,"
+			 "\"agent_id\":\"%s\",\"auth_token\":\"%s\"}",
+			 wrong[i].id, wrong[i].token);
+		peer_send(p, FRAME_HANDSHAKE, text);
+		get_frame(x, p, &f);
+		assert_non_null(strstr(f.text, "\"success\":false"));
+		/* To the letter the same for all. */
+		if (i)
+			assert_string_equal(f.text, first);
+		memcpy(first, f.text, sizeof(first));
+		turn_until(x, (peer_read(p), p->eof));
+		hang_up(p);
+	}
+	assert_int_equal(TOTAL(x, links_connecting, 1), 0);
+}
+
+/* Events may follow the registration in one piece; so may what an agent says
+ * unasked. */
+static void test_at_once(void **state)
+{
+	struct place *x = *state;
+	struct peer *p = dial(x);
+	struct frame f;
+	struct ask a;
+
+	begin(x, &a, 0);
+	ask_head(&a, 5000 * MS);
+	peer_send(p, FRAME_HANDSHAKE, hello);
+	peer_send(p, FRAME_HEALTH, "{\"state\":1}");
+	get_frame(x, p, &f);
+	assert_int_equal(f.type, FRAME_HANDSHAKE_REPLY);
+	get_event(x, p, &f);
+	expect_id(&f, &a);
+	answer(p, f.id);
+	turn_until(x, a.answered);
+	finish(x, p, &a);
+	hang_up(p);
+}
+
+#define P(f) cmocka_unit_test_setup_teardown(f, place_setup, place_teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		P(test_all_workers_on_one_link),
+		P(test_shares),
+		P(test_timeout),
+		P(test_withdraw),
+		P(test_link_dies),
+		P(test_lender_closes),
+		P(test_borrower_closes),
+		P(test_drain),
+		P(test_refusals),
+		P(test_at_once),
+	};
+	int failed;
+
+	rcu_worker_online();
+	log_set_level(LOG_ERROR);
+	failed = cmocka_run_group_tests(tests, NULL, NULL);
+	rcu_worker_offline();
+	return failed;
+}
