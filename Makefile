@@ -36,6 +36,8 @@ DEB_BUILD := gcc pkg-config libevent-dev libmsgpack-dev libjansson-dev \
 	     liburcu-dev libyaml-dev
 DEB_TEST  := libcmocka-dev python3 nginx curl wrk binutils procps \
 	     protobuf-compiler modsecurity-crs
+# For one of the guide's examples; not for everybody, it is large.
+DEB_TEST += $(if $(INTEROP),$(if $(shell command -v go),,golang-go))
 
 MSGPACK	:= $(shell pkg-config --exists msgpack-c 2>/dev/null && \
 		echo msgpack-c || echo msgpack)

@@ -10,7 +10,7 @@ import threading
 from agent import Agent, Link
 from lib import ROOT, Skip, check, eq, fetch, wait_for
 from test_dialects import Scripted
-from test_interop import built
+from test_interop import AGENTS, built
 
 EXAMPLES = os.path.join(ROOT, "agents/examples")
 
@@ -293,6 +293,25 @@ def test_check_agent_readers(env):
         got, text = check_agent(env, a.path)
         a.stop()
         eq((got, verdicts(text)[probe]), (code, verdict), text)
+
+
+def test_interop_check_agent(env):
+    """Agents on the public crates: nothing fails. What they cannot read they
+    allow, in JSON under the right id."""
+    for name, (dialect, encoding, _, _) in AGENTS.items():
+        if dialect == "go":
+            continue            # no registry has that SDK
+        sock = env.path(name + ".sock")
+        env.spawn([built(name), sock], stdout=subprocess.DEVNULL,
+                  stderr=subprocess.DEVNULL)
+        wait_for(lambda: os.path.exists(sock), "the agent's socket")
+        code, text = check_agent(env, sock)
+        eq(code, 0, name + "\n" + text)
+        eq([n for n, v in verdicts(text).items() if v == "warn"],
+           ["unreadable event"] if (dialect, encoding) == ("v2", "json")
+           else [], text)
+        check("dialect   %s\nencoding  %s\n" % (dialect, encoding) in text,
+              text)
 
 
 def test_check_agent_nobody(env):

@@ -21,6 +21,7 @@ struct world {
 	char dir[32], path[64];
 	struct agentproxy *agent;
 	pthread_t thread;
+	bool started;
 	int rc;
 	/* What the agent saw; for after stop(). */
 	unsigned n_ended, n_lines;
@@ -262,6 +263,19 @@ static struct decision *ask(struct world *w, unsigned n, const char *uri)
 
 /* ---- set up ----------------------------------------------------------------- */
 
+static void start(struct world *w)
+{
+	w->started = true;
+	pthread_create(&w->thread, NULL, run_agent, w);
+}
+
+static void join(struct world *w)
+{
+	w->started = false;
+	agentproxy_stop(w->agent);
+	pthread_join(w->thread, NULL);
+}
+
 static int set_up(void **state)
 {
 	struct world *w = calloc(1, sizeof(*w));
@@ -281,15 +295,14 @@ static int set_up(void **state)
 	agentproxy_on(w->agent, AGENTPROXY_CONFIGURE, on_configure);
 	agentproxy_on_end(w->agent, on_end);
 	agentproxy_on_log(w->agent, on_log);
-	pthread_create(&w->thread, NULL, run_agent, w);
+	start(w);
 	*state = w;
 	return 0;
 }
 
 static void stop(struct world *w)
 {
-	agentproxy_stop(w->agent);
-	pthread_join(w->thread, NULL);
+	join(w);
 	assert_int_equal(w->rc, 0);
 	assert_int_equal(access(w->path, F_OK), -1);
 }
@@ -298,6 +311,8 @@ static int tear_down(void **state)
 {
 	struct world *w = *state;
 
+	if (w->started)		/* the test has failed */
+		join(w);
 	close(w->fd);
 	agentproxy_free(w->agent);
 	outq_clear(&w->out);
@@ -471,7 +486,7 @@ static void test_socket(void **state)
 	stop(w);
 	/* One that is left over is taken. */
 	assert_int_equal(mknod(w->path, S_IFSOCK | 0600, 0), 0);
-	pthread_create(&w->thread, NULL, run_agent, w);
+	start(w);
 	shake(w, WIRE_OFFER_BOTH);
 	stop(w);
 }
