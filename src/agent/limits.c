@@ -81,16 +81,17 @@ void link_take_limits(struct link *link, const struct wire_handshake *h)
 
 /*
  * The links of an instance share what it takes at a time (of a borrowed one
- * that is for its owner to see to). If there are more of
- * them than that, the last to come up are spare: of depth 0, not chosen.
+ * that is for its owner to see to), those that are being opened with the
+ * others: so one that comes up takes nothing away from one that is full. If
+ * there are more of them than that, the last to come up are spare: of depth 0,
+ * not chosen.
  */
 void instance_share_depth(struct agent_local *l,
 			  const struct instance_local *inst)
 {
-	unsigned depth = l->agent->config.depth, n = 0, i = 0;
+	unsigned n = (unsigned)counter_read(&inst->links), i = 0;
+	unsigned depth = l->agent->config.depth;
 
-	for (unsigned k = 0; k < l->n_up; k++)
-		n += l->up[k]->instance == inst && !l->up[k]->borrowed;
 	/* A new one is the last. */
 	for (unsigned k = 0; k < l->n_up; k++) {
 		struct link *link = l->up[k];
@@ -98,7 +99,7 @@ void instance_share_depth(struct agent_local *l,
 
 		if (link->instance != inst || link->borrowed)
 			continue;
-		if (inst->share)
+		if (inst->share && n)
 			part = inst->share / n + (i++ < inst->share % n);
 		/* One that had exchanges may still have them. */
 		if (!part && link->full_depth)

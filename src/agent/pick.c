@@ -128,14 +128,16 @@ struct link *local_pick_link(struct agent_local *l)
 	return best;
 }
 
-/* Up to max_connections; not while one is being opened, here. */
+/* Up to max_connections; not while one is being opened, here, nor if the agent
+ * takes no more at a time than its links have room for. */
 static bool instance_may_grow(const struct agent_local *l,
 			      const struct instance_local *inst)
 {
 	uint64_t n = counter_read(&inst->links);
 
 	return n < l->agent->config.max_connections &&
-	       (!inst->share || n < inst->share) &&
+	       (!inst->share ||
+		inst->share >= (n + 1) * l->agent->config.depth) &&
 	       n == counter_read(&inst->links_up);
 }
 

@@ -117,6 +117,7 @@ struct px_agent {
 	bool offer_one, raw_body, events_as_maps, pseudo;
 	unsigned chunk_size, may_mutate;	/* bit 1 << direction */
 	unsigned connections, max_connections, depth, queue, concurrency;
+	unsigned says_chunk, says_events;	/* in the handshake; 0: nothing */
 	unsigned deny_status;
 	const char *complete;
 	uint64_t head_us, body_us, budget_us;
@@ -130,6 +131,7 @@ struct px_agent {
 	/* what it did */
 	unsigned n_heads, n_completes, n_bad, n_empty, n_closed, n_slow;
 	unsigned n_refused_links, n_lost_links;
+	unsigned owes;		/* events without an answer, on all links */
 };
 
 struct px_server {

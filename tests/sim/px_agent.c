@@ -130,6 +130,15 @@ static void take_response_head(struct px_link *l, struct wire_agent_event *e)
 	px_answer(l, x, k, e);
 }
 
+static size_t largest_chunk(const struct px_agent *a)
+{
+	unsigned says = a->dialect == WIRE_V2 ? a->says_chunk : 0;
+
+	if (!says)
+		return a->chunk_size;
+	return says < 1024 ? 1024 : min_size(says, a->chunk_size);
+}
+
 /* Is this chunk the next one that may come? */
 static void check_chunk(struct px_link *l, struct px_exchange *x, unsigned k,
 			unsigned dir, const struct event_chunk *c)
@@ -154,7 +163,7 @@ static void check_chunk(struct px_link *l, struct px_exchange *x, unsigned k,
 	PX_CHECK(px, x, !st->asking && !st->refused,
 		 "agent %s got a chunk too many", name);
 	PX_CHECK(px, x, mode == PX_BUFFER ? c->index == 0 && c->is_last :
-		 c->bytes <= l->agent->chunk_size,
+		 c->bytes <= largest_chunk(l->agent),
 		 "agent %s got a chunk of %zu bytes", name, c->bytes);
 	if (mode != PX_STREAM)
 		PX_CHECK(px, x, st->in.n + c->bytes <= a->max_body,
@@ -194,6 +203,24 @@ static void take_complete(struct px_link *l, struct wire_agent_event *e)
 	px_answer(l, x, k, e);
 }
 
+/* Does it get more at a time than it says that it takes? Each worker has its
+ * part, and at least one; completes that nobody waits for may come on top. */
+static void check_owed(struct px_agent *a, enum event_type type)
+{
+	unsigned parts = a->px->n_workers, most = a->says_events / parts;
+
+	if (type == EVENT_COMPLETE)
+		return;
+	a->owes++;
+	if (!a->says_events || a->dialect == WIRE_V1 || !a->px->calm ||
+	    a->n_lost_links || a->n_closed ||
+	    (a->px->faults & (PX_RELOADS | PX_BAD_AGENTS)))
+		return;
+	PX_CHECK(a->px, NULL, a->owes <= parts * (most ? most : 1),
+		 "agent %s owes %u answers and takes %u", a->name, a->owes,
+		 a->says_events);
+}
+
 void px_take_event(struct px_link *l, uint8_t type, char *p, size_t n)
 {
 	struct px *px = l->agent->px;
@@ -206,6 +233,7 @@ void px_take_event(struct px_link *l, uint8_t type, char *p, size_t n)
 	PX_CHECK(px, NULL, ok && e.correlation_id.n == EVENT_ID_LEN,
 		 "agent %s cannot read an event of type %u", l->agent->name,
 		 type);
+	check_owed(l->agent, e.ev.type);
 	switch (e.ev.type) {
 	case EVENT_REQUEST_HEAD:
 		take_request_head(l, &e);

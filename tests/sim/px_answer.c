@@ -352,6 +352,30 @@ static void do_reply(struct job *j)
 	}
 }
 
+/* A handshake that says how much it takes. */
+static bool put_limits(struct outq *q, const struct px_link *l)
+{
+	const struct px_agent *a = l->agent;
+	char text[256], head[FRAME_HEAD];
+	int n;
+
+	if (a->dialect == WIRE_GO)
+		n = snprintf(text, sizeof(text), "{\"accepted\":true,"
+			     "\"protocol_version\":2,\"capabilities\":"
+			     "{\"max_concurrent_requests\":%u}}",
+			     a->says_events);
+	else
+		n = snprintf(text, sizeof(text), "{\"success\":true,"
+			     "\"protocol_version\":2,\"encoding\":\"%s\","
+			     "\"capabilities\":{\"limits\":{"
+			     "\"max_concurrency\":%u,"
+			     "\"preferred_chunk_size\":%u}}}",
+			     l->format.encoding == WIRE_MSGPACK ? "msgpack" :
+			     "json", a->says_events, a->says_chunk);
+	frame_write_head(head, FRAME_HANDSHAKE_REPLY, (size_t)n);
+	return outq_copy(q, head, FRAME_HEAD) && outq_copy(q, text, (size_t)n);
+}
+
 static void do_handshake(struct job *j)
 {
 	struct px_link *l = j->link;
@@ -370,7 +394,8 @@ static void do_handshake(struct job *j)
 	l->format.pseudo_headers = a->pseudo;
 	l->shook = true;
 	outq_init(&q, &a->px->pool);
-	ok = a->dialect == WIRE_GO ?
+	ok = a->says_chunk || a->says_events ? put_limits(&q, l) :
+	     a->dialect == WIRE_GO ?
 	     wire_agent_encode_go_handshake(&q, a->name) :
 	     wire_agent_encode_handshake(&q, a->name, "1",
 					 l->format.encoding,
@@ -396,6 +421,8 @@ static void on_job(void *arg)
 		px_link_send(j->link, j->ping, j->ping_n);
 		break;
 	case JOB_REPLY:
+		if (j->type != EVENT_COMPLETE)
+			j->link->agent->owes--;
 		do_reply(j);
 		break;
 	}

@@ -116,6 +116,10 @@ static void plan_agent(struct px *px, struct px_agent *a, unsigned i)
 	a->queue = bad ? (unsigned)ONE_OF(px, 1, 4, 1024) : 1024;
 	a->concurrency = chance(px, 100) ?
 			 (unsigned)px_between(px, 1, 20) : 0;
+	if (chance(px, 300)) {
+		a->says_chunk = (unsigned)ONE_OF(px, 0, 1, 1500, 70000);
+		a->says_events = (unsigned)ONE_OF(px, 0, 1, 3, 20);
+	}
 	a->deny_status = chance(px, 100) ? 418 : 0;
 	plan_dialect(px, a);
 	a->answers_complete = a->temper.no_ids || chance(px, 800);

@@ -788,11 +788,12 @@ static void test_limit_concurrency(void **state)
 	assert_int_equal(depths(w, &least, &most), 10);
 	assert_int_equal(least, 2);
 	assert_int_equal(most, 3);
-	/* One goes: the others take its part over. */
+	/* One goes: its part stays for it. */
 	peer_close(w->fake.peers[0]);
 	fake_unlisten(&w->fake);
 	until(w, agent_links_up(w->agent, 0) == 3);
-	assert_int_equal(depths(w, &least, &most), 10);
+	assert_in_range(depths(w, &least, &most), 7, 8);
+	assert_in_range(least, 2, 3);
 	/* Fewer than there are links: the last are spare. */
 	w->fake.capabilities = "{\"limits\":{\"max_concurrency\":3}}";
 	for (int i = 1; i < 4; i++)
