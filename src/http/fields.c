@@ -267,6 +267,8 @@ bool http_host_valid(struct slice s)
 {
 	size_t i = 0;
 
+	if (LIKELY(scan_plain_host(s)))
+		return true;
 	if (s.n == 0)
 		return false;
 	if (s.p[0] == '[') {

@@ -60,6 +60,15 @@ static enum http_parse skip_empty_lines(struct parse *s)
 	return HTTP_PARSE_OK;
 }
 
+/* Is it "HTTP/1.1" and the text `then` after it? */
+static inline bool is_version_11(const struct parse *s, const char *then,
+				 size_t n)
+{
+	return (size_t)(s->end - s->p) >= 8 + n &&
+	       memcmp(s->p, "HTTP/1.1", 8) == 0 &&
+	       memcmp(s->p + 8, then, n) == 0;
+}
+
 /* "HTTP/1.0" or "HTTP/1.1" (RFC 9112, 2.3). */
 static enum http_parse parse_version(struct parse *s)
 {
@@ -145,16 +154,20 @@ static enum http_parse split_target(struct http_head *h)
 	return split_absolute(h);
 }
 
-static enum http_parse parse_request_line(struct parse *s)
+static inline enum http_parse parse_request_line(struct parse *s)
 {
 	struct http_head *h = s->head;
 	const char *p, *start;
 	enum http_parse rc;
 
-	rc = skip_empty_lines(s);
-	if (rc != HTTP_PARSE_OK)
-		return rc;
+	if (UNLIKELY(*s->p == '\r')) {
+		rc = skip_empty_lines(s);
+		if (rc != HTTP_PARSE_OK)
+			return rc;
+	}
 	start = p = s->p;
+	if (LIKELY(s->end - p >= 4 && memcmp(p, "GET ", 4) == 0))
+		p += 3;
 	while (p < s->end && char_is(*p, CHAR_TOKEN))
 		p++;
 	if (p == s->end)
@@ -181,6 +194,11 @@ static enum http_parse parse_request_line(struct parse *s)
 		return rc;
 
 	s->p = p + 1;
+	if (LIKELY(is_version_11(s, "\r\n", 2))) {
+		h->minor = 1;
+		s->p += 10;
+		return HTTP_PARSE_OK;
+	}
 	rc = parse_version(s);
 	if (rc != HTTP_PARSE_OK)
 		return rc;
@@ -191,12 +209,19 @@ static enum http_parse parse_request_line(struct parse *s)
 static enum http_parse parse_status_line(struct parse *s)
 {
 	struct http_head *h = s->head;
-	enum http_parse rc = parse_version(s);
-	const char *p = s->p;
+	enum http_parse rc = HTTP_PARSE_OK;
 	unsigned status = 0, high = 0;
+	const char *p;
 
+	if (LIKELY(is_version_11(s, " ", 1))) {
+		h->minor = 1;
+		s->p += 8;
+	} else {
+		rc = parse_version(s);
+	}
 	if (rc != HTTP_PARSE_OK)
 		return rc;
+	p = s->p;
 	for (unsigned i = 0; i < 4; i++, p++) {
 		if (p == s->end)
 			return HTTP_PARSE_MORE;
@@ -276,61 +301,8 @@ static enum http_parse parse_field(struct parse *s, struct field *f)
 	return parse_value(s, p, f);
 }
 
-#ifdef __SSE2__
-
-/*
- * Does v begin with s's name, whose bytes are those of mask? *upper gets the
- * places where it has an upper-case letter.
- */
-static inline bool is_slot(const struct http_field_slot *s, __m128i v,
-			   unsigned mask, unsigned *upper)
-{
-	__m128i name = _mm_loadu_si128((const __m128i *)s->name);
-	/* Bit 5 is set where the table has a letter, and only there. */
-	__m128i fold = _mm_and_si128(
-		_mm_cmpgt_epi8(name, _mm_set1_epi8('a' - 1)),
-		_mm_set1_epi8(0x20));
-
-	*upper = ~(unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(v, name)) & mask;
-	return (~(unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(
-			_mm_or_si128(v, fold), name)) & mask) == 0;
-}
-
-/*
- * The name at p, if it is at most 15 letters, digits and '-'; its length, or 0
- * for "look closer". A name of the table needs no look at its bytes but the
- * comparison. end - p >= 16.
- */
-static inline unsigned take_name(const char *p, struct field *f)
-{
-	__m128i v = _mm_loadu_si128((const __m128i *)p);
-	unsigned colon = (unsigned)_mm_movemask_epi8(
-		_mm_cmpeq_epi8(v, _mm_set1_epi8(':')));
-	unsigned mask = ~colon & (colon - 1);	/* the bytes before it */
-	const struct http_field_slot *slot;
-	unsigned n, upper;
-
-	if (UNLIKELY(!colon || !mask))
-		return 0;
-	n = (unsigned)__builtin_ctz(colon);
-	slot = http_field_slot(p, n);
-	f->id = HTTP_FIELD_OTHER;
-	if (slot->n == n && LIKELY(is_slot(slot, v, mask, &upper))) {
-		f->id = slot->id;
-	} else {
-		if (UNLIKELY(scan_name_stops(v) & mask))
-			return 0;
-		upper = (unsigned)_mm_movemask_epi8(
-			scan_range(v, 'A', 25)) & mask;
-	}
-	f->name = p;
-	f->name_len = (uint16_t)n;
-	f->flags = upper ? FIELD_LINE : FIELD_LINE | FIELD_LOWER;
-	return n;
-}
-
 /* The value has a byte of 0x80 or above? */
-static bool value_has_high(const struct field *f)
+static __attribute__((noinline)) bool value_has_high(const struct field *f)
 {
 	unsigned high = 0;
 
@@ -339,64 +311,102 @@ static bool value_has_high(const struct field *f)
 	return high;
 }
 
+#define LINE_MIN	16	/* bytes that take_line() wants to see */
+
+#ifdef __SSE2__
+
 /*
- * The line at p, if it is as most lines are: a short name, colon, blank, a
- * value without tabs and blanks around it. Returns where the next line begins;
- * NULL for "look closer". end - p >= 16.
+ * The name at p, whose n bytes are those of v that mask has; they are no
+ * controls. False for "look closer". A name of the table needs no look at its
+ * bytes but the comparison.
+ */
+static inline bool take_name(const char *p, size_t n, __m128i v, unsigned mask,
+			     struct field *f)
+{
+	const struct http_field_slot *slot = http_field_slot(p, n);
+	__m128i name = _mm_loadu_si128((const __m128i *)slot->name);
+	/* Of all that may stand in a name, upper-case letters alone have not
+	 * bit 5. */
+	unsigned upper = ~(unsigned)_mm_movemask_epi8(_mm_slli_epi16(v, 2));
+	unsigned same = (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(
+		_mm_or_si128(v, _mm_set1_epi8(0x20)), name));
+
+	f->id = HTTP_FIELD_OTHER;
+	if (slot->n == n && LIKELY(!(~same & mask)))
+		f->id = slot->id;
+	else if (UNLIKELY(scan_name_stops(v) & mask))
+		return false;
+	f->name = p;
+	f->name_len = (uint16_t)n;
+	f->flags = (uint8_t)(FIELD_LINE + !(upper & mask) * FIELD_LOWER);
+	return true;
+}
+
+/* The next control from p on, *all being joined with what was seen; NULL if
+ * there is none. There are LINE_MIN bytes before end. */
+static inline const char *find_control(const char *p, const char *end,
+				       __m128i *all)
+{
+	unsigned stop;
+	__m128i v;
+
+	for (; LIKELY(end - p >= 16); p += 16) {
+		v = _mm_loadu_si128((const __m128i *)p);
+		*all = _mm_or_si128(*all, v);
+		stop = scan_text_stops(v);
+		if (stop)
+			return p + (unsigned)__builtin_ctz(stop);
+	}
+	if (p == end)
+		return NULL;
+	v = _mm_loadu_si128((const __m128i *)(end - 16));
+	*all = _mm_or_si128(*all, v);
+	stop = scan_text_stops(v) >> (16 - (end - p));
+	return stop ? p + (unsigned)__builtin_ctz(stop) : NULL;
+}
+
+/*
+ * The line at p, if it is as most lines are: a name of at most 15 letters,
+ * digits and '-', colon, blank, a value without tabs and blanks around it.
+ * Returns where the next line begins; NULL for "look closer". There are
+ * LINE_MIN bytes before end.
  */
 static inline const char *take_line(const char *p, const char *end,
 				    struct field *f)
 {
-	unsigned stop, n = take_name(p, f);
-	__m128i v, all = _mm_setzero_si128();
-	const char *value = p + n + 2;
+	__m128i v = _mm_loadu_si128((const __m128i *)p), all = v;
+	unsigned stop = scan_text_stops(v);
+	unsigned colon = (unsigned)_mm_movemask_epi8(
+		_mm_cmpeq_epi8(v, _mm_set1_epi8(':'))) | 1u << 16;
+	size_t n = (unsigned)__builtin_ctz(colon);
+	unsigned mask = (1u << n) - 1;
+	const char *value = p + n + 2, *cr;
 
-	if (UNLIKELY(n == 0 || end - value < 2 || value[-1] != ' ' ||
-		     (unsigned char)value[0] <= ' '))
+	if (UNLIKELY(n - 1 > 14 || (stop & mask)))
 		return NULL;
-	for (p = value; LIKELY(end - p >= 16); p += 16) {
-		v = _mm_loadu_si128((const __m128i *)p);
-		all = _mm_or_si128(all, v);
-		stop = scan_text_stops(v);
-		if (stop)
-			goto found;
-	}
-	if (end - p < 2)
+	if (UNLIKELY(!take_name(p, n, v, mask, f)))
 		return NULL;
-	v = _mm_loadu_si128((const __m128i *)(end - 16));
-	all = _mm_or_si128(all, v);
-	stop = scan_text_stops(v) >> (16 - (end - p));
-	if (!stop)
-		return NULL;
-found:
-	p += __builtin_ctz(stop);
-	if (UNLIKELY(end - p < 2 || memcmp(p, "\r\n", 2) != 0 || p[-1] == ' '))
+	cr = stop ? p + (unsigned)__builtin_ctz(stop) :
+		    find_control(p + 16, end, &all);
+	/* It comes behind the name. Right behind the colon or the blank it is
+	 * one of the last three that finds out. */
+	if (UNLIKELY(!cr || end - cr < 2 || memcmp(cr, "\r\n", 2) != 0 ||
+		     value[-1] != ' ' || value[0] == ' ' || cr[-1] == ' '))
 		return NULL;
 	f->value = value;
-	f->value_len = (uint32_t)(p - value);
+	f->value_len = (uint32_t)(cr - value);
 	/* `all` has bytes that are not of the value. */
 	if (UNLIKELY(_mm_movemask_epi8(all)) && value_has_high(f))
 		f->flags |= FIELD_NON_ASCII;
-	return p + 2;
-}
-
-static inline enum http_parse parse_line(struct parse *s, struct field *f)
-{
-	if (LIKELY(s->end - s->p >= 16)) {
-		const char *next = take_line(s->p, s->end, f);
-		if (LIKELY(next != NULL)) {
-			s->p = next;
-			return HTTP_PARSE_OK;
-		}
-	}
-	return parse_field(s, f);
+	return cr + 2;
 }
 
 #else
 
-static inline enum http_parse parse_line(struct parse *s, struct field *f)
+static inline const char *take_line(const char *p, const char *end,
+				    struct field *f)
 {
-	return parse_field(s, f);
+	return NULL;
 }
 
 #endif
@@ -419,23 +429,38 @@ parse_surplus(struct parse *s)
 }
 
 /* All field lines and the empty line. */
-static enum http_parse parse_fields(struct parse *s, struct parse_seen *seen)
+static inline enum http_parse parse_fields(struct parse *s, struct parse_seen *seen)
 {
 	struct http_head *h = s->head;
 	unsigned left = h->cap_fields < s->limits->headers ?
 			h->cap_fields : s->limits->headers;
+	const char *p = s->p, *end = s->end;
 	struct field *f = h->fields;
 	uint64_t once = 0, twice = 0;
 
-	while (s->p == s->end || *s->p != '\r') {
-		enum http_parse rc;
+	for (;;) {
+		const char *next = NULL;
+		bool room = end - p >= LINE_MIN;
 		uint64_t bit;
 
-		if (UNLIKELY(left-- == 0))
+		if ((LIKELY(room) || p < end) && *p == '\r')
+			break;
+		if (UNLIKELY(left-- == 0)) {
+			s->p = p;
 			return parse_surplus(s);
-		rc = parse_line(s, f);
-		if (UNLIKELY(rc != HTTP_PARSE_OK))
-			return rc;
+		}
+		if (LIKELY(room))
+			next = take_line(p, end, f);
+		if (UNLIKELY(!next)) {
+			enum http_parse rc;
+
+			s->p = p;
+			rc = parse_field(s, f);
+			if (rc != HTTP_PARSE_OK)
+				return rc;
+			next = s->p;
+		}
+		p = next;
 		bit = FIELD_BIT(f->id);
 		twice |= once & bit;
 		once |= bit;
@@ -444,6 +469,7 @@ static enum http_parse parse_fields(struct parse *s, struct parse_seen *seen)
 		else
 			f++;
 	}
+	s->p = p;
 	seen->once = once;
 	seen->twice = twice;
 	h->n_fields = (unsigned)(f - h->fields);

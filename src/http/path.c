@@ -314,11 +314,14 @@ enum http_path_result http_path_normalise(struct slice target, struct arena *a,
 
 struct slice http_host_normalise(struct slice host, struct arena *a)
 {
-	size_t n = http_host_len(host), i;
+	bool plain = LIKELY(scan_plain_host(host));	/* without a port, too */
+	size_t n = plain ? host.n : http_host_len(host), i;
 	char *copy;
 
 	if (n > 1 && host.p[n - 1] == '.')
 		n--;
+	if (plain)
+		return slice_of(host.p, n);
 	for (i = 0; i < n; i++)
 		if (host.p[i] >= 'A' && host.p[i] <= 'Z')
 			break;

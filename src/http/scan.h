@@ -190,6 +190,44 @@ static inline const char *scan_text(const char *base, const char *p,
 	return p;
 }
 
+/*
+ * Is s a host name as nearly all are: lower-case letters, digits, '-' and '.'
+ * alone? False may also mean that it is too short to be worth a look.
+ */
+static inline bool scan_plain_host(struct slice s)
+{
+#ifdef __SSE2__
+	const char *p = s.p, *end = p + s.n;
+	unsigned ok = 0xffff;
+	__m128i v;
+
+	if (s.n < 4)
+		return false;
+	if (s.n < 8)
+		v = _mm_set_epi32((int)load4(end - 4), (int)load4(end - 4),
+				  (int)load4(p), (int)load4(p));
+	else if (s.n < 16)
+		v = _mm_set_epi64x((long long)load8(end - 8),
+				   (long long)load8(p));
+	else
+		v = _mm_loadu_si128((const __m128i *)(end - 16));
+	for (;;) {
+		__m128i alpha = scan_range(v, 'a', 25);
+		__m128i digit = scan_range(v, '0', 9);
+		__m128i mark = scan_range(v, '-', 1);
+
+		ok &= (unsigned)_mm_movemask_epi8(
+			_mm_or_si128(alpha, _mm_or_si128(digit, mark)));
+		if (end - p <= 16)
+			return ok == 0xffff;
+		v = _mm_loadu_si128((const __m128i *)p);
+		p += 16;
+	}
+#else
+	return false;
+#endif
+}
+
 /* First byte from p on that cannot stand in a request target, or end. */
 static inline const char *scan_target(const char *base, const char *p,
 				      const char *end)
