@@ -20,16 +20,13 @@ static inline char *put_slice(char *to, struct slice s)
 
 static char *put_number(char *to, uint64_t v)
 {
-	char digits[20];
-	unsigned n = 0;
+	unsigned n = 1;
 
-	do {
-		digits[n++] = (char)('0' + v % 10);
-		v /= 10;
-	} while (v);
-	while (n)
-		*to++ = digits[--n];
-	return to;
+	for (uint64_t rest = v; UNLIKELY(rest >= 10); rest /= 10)
+		n++;
+	for (unsigned i = n; i-- > 0; v /= 10)
+		to[i] = (char)('0' + v % 10);
+	return to + n;
 }
 
 static size_t fields_size(const struct http_head *head)
@@ -49,23 +46,34 @@ static inline bool field_is_line(const struct field *f)
 	return (f->flags & FIELD_LINE) && f->value == f->name + f->name_len + 2;
 }
 
-/* Neighbours that were neighbours when they came are copied as one. */
-static char *put_fields(char *to, const struct http_head *head)
+/*
+ * Neighbours that were neighbours when they came are copied as one. NULL: it
+ * would pass `limit`.
+ */
+static char *put_fields(char *to, const char *limit,
+			const struct http_head *head)
 {
 	const struct field *f = head->fields, *end = f + head->n_fields;
 
 	while (f < end) {
 		if (LIKELY(field_is_line(f))) {
 			const char *from = f->name, *till;
+			size_t n;
 
 			do {
 				till = f->value + f->value_len + 2;
 				f++;
 			} while (f < end && f->name == till &&
 				 field_is_line(f));
-			to = put_bytes(to, from, (size_t)(till - from));
+			n = (size_t)(till - from);
+			if (UNLIKELY(n > (size_t)(limit - to)))
+				return NULL;
+			to = put_bytes(to, from, n);
 			continue;
 		}
+		if (UNLIKELY((size_t)f->name_len + f->value_len + 4 >
+			     (size_t)(limit - to)))
+			return NULL;
 		to = put_bytes(to, f->name, f->name_len);
 		to = PUT(to, ": ");
 		to = put_slice(to, field_value(f));
@@ -73,6 +81,20 @@ static char *put_fields(char *to, const struct http_head *head)
 		f++;
 	}
 	return to;
+}
+
+/*
+ * Room for a head whose fields need not be measured: nearly all fit what is
+ * left of the block. `more` is for what stands before them. *limit: where they
+ * must end, PUT_OWN bytes before the end of the room.
+ */
+static char *reserve(struct outq *q, size_t more, const char **limit)
+{
+	char *start = outq_reserve(q, PUT_OWN + more);
+
+	if (LIKELY(start != NULL))
+		*limit = start + block_room(q->tail) - PUT_OWN;
+	return start;
 }
 
 /* Framing and Connection: what the fields array never has. */
@@ -113,63 +135,95 @@ static char *put_own(char *to, const struct http_head *head,
 	return PUT(to, "\r\n");
 }
 
-static char *put_status_line(char *to, unsigned status, struct slice reason)
+static inline char *put_status_line(char *to, unsigned status,
+				    struct slice reason)
 {
 	to = PUT(to, "HTTP/1.1 ");
-	to[0] = (char)('0' + status / 100 % 10);
-	to[1] = (char)('0' + status / 10 % 10);
-	to[2] = (char)('0' + status % 10);
-	to[3] = ' ';
-	to = put_slice(to + 4, reason);
+	if (LIKELY(status == 200)) {
+		to = PUT(to, "200 ");
+	} else {
+		to[0] = (char)('0' + status / 100 % 10);
+		to[1] = (char)('0' + status / 10 % 10);
+		to[2] = (char)('0' + status % 10);
+		to[3] = ' ';
+		to += 4;
+	}
+	to = put_slice(to, reason);
 	return PUT(to, "\r\n");
+}
+
+static char *response_fields(struct outq *q, const struct http_head *head,
+			     size_t measured, char **start)
+{
+	struct slice reason = head->reason;
+	const char *limit;
+
+	if (UNLIKELY(!reason.n))
+		reason = http_reason(head->status);
+	*start = reserve(q, 32 + reason.n + head->upgrade.n + measured,
+			 &limit);
+	if (UNLIKELY(!*start))
+		return NULL;
+	limit -= head->upgrade.n;
+	return put_fields(put_status_line(*start, head->status, reason), limit,
+			  head);
 }
 
 bool h1_put_response(struct outq *q, const struct http_head *head,
 		     const struct h1_put *put)
 {
-	struct slice reason = head->reason;
-	char *start, *to;
+	char *start, *to = response_fields(q, head, 0, &start);
 
-	if (!reason.n)
-		reason = http_reason(head->status);
-	start = outq_reserve(q, PUT_OWN + reason.n + head->upgrade.n +
-				fields_size(head));
-	if (UNLIKELY(!start))
+	if (UNLIKELY(!to && start))
+		to = response_fields(q, head, fields_size(head), &start);
+	if (UNLIKELY(!to))
 		return false;
-	to = put_status_line(start, head->status, reason);
-	to = put_fields(to, head);
 	to = put_own(to, head, put, false);
 	return outq_commit(q, (size_t)(to - start));
+}
+
+static char *request_fields(struct outq *q, const struct http_head *head,
+			    size_t measured, char **start)
+{
+	const char *limit;
+	char *to;
+
+	*start = reserve(q, 32 + head->method.n + head->path.n +
+			 head->upgrade.n + measured, &limit);
+	if (UNLIKELY(!*start))
+		return NULL;
+	limit -= head->upgrade.n;
+	to = put_slice(*start, head->method);
+	*to++ = ' ';
+	to = put_slice(to, head->path);
+	to = PUT(to, " HTTP/1.1\r\n");
+	return put_fields(to, limit, head);
 }
 
 bool h1_put_request(struct outq *q, const struct http_head *head,
 		    const struct h1_put *put)
 {
-	char *start, *to;
+	char *start, *to = request_fields(q, head, 0, &start);
 
-	start = outq_reserve(q, PUT_OWN + head->method.n + head->path.n +
-				head->upgrade.n + fields_size(head));
-	if (UNLIKELY(!start))
+	if (UNLIKELY(!to && start))
+		to = request_fields(q, head, fields_size(head), &start);
+	if (UNLIKELY(!to))
 		return false;
-	to = put_slice(start, head->method);
-	*to++ = ' ';
-	to = put_slice(to, head->path);
-	to = PUT(to, " HTTP/1.1\r\n");
-	to = put_fields(to, head);
 	to = put_own(to, head, put, head->te_trailers);
 	return outq_commit(q, (size_t)(to - start));
 }
 
 bool h1_put_last_chunk(struct outq *q, const struct http_head *trailers)
 {
+	size_t size = 8 + (trailers ? fields_size(trailers) : 0);
 	char *start, *to;
 
-	start = outq_reserve(q, 8 + (trailers ? fields_size(trailers) : 0));
+	start = outq_reserve(q, size);
 	if (UNLIKELY(!start))
 		return false;
 	to = PUT(start, "0\r\n");
 	if (trailers)
-		to = put_fields(to, trailers);
+		to = put_fields(to, start + size, trailers);
 	to = PUT(to, "\r\n");
 	return outq_commit(q, (size_t)(to - start));
 }

@@ -256,28 +256,49 @@ static void copy_kept(struct http_head *out, const struct http_head *in,
 
 /* ---- what is put in ----------------------------------------------------- */
 
-/* `line` is "name: value\r\n", its name in lower case. */
-static void add_line(struct http_head *out, enum http_field_id id,
-		     const char *line, size_t name, size_t value, uint8_t flags)
-{
-	out->fields[out->n_fields++] = (struct field){
-		.name = line, .name_len = (uint16_t)name,
-		.value = line + name + 2, .value_len = (uint32_t)value,
-		.id = (uint8_t)id,
-		.flags = (uint8_t)(FIELD_LINE | FIELD_LOWER | flags),
-	};
-	out->present |= BIT(id);
-}
+/* Fields of ours as they are put in: bytes of lines, one behind the other. */
+struct lines {
+	char *at;
+	struct field *next;
+	uint64_t present;
+};
 
-/* The same of a literal. */
-#define ADD_STATIC(out, id, name, value)				\
-	add_line(out, id, name ": " value "\r\n", LEN(name), LEN(value), 0)
-
-static char *put(char *at, const char *p, size_t n)
+static inline char *put(char *at, const char *p, size_t n)
 {
 	memcpy(at, p, n);
 	return at + n;
 }
+
+/* Ends the line that began at `line`, with a name in lower case of that
+ * length. */
+static inline void end_line(struct lines *l, enum http_field_id id,
+			    const char *line, size_t name, uint8_t flags)
+{
+	const char *value = line + name + 2;
+
+	*l->next++ = (struct field){
+		.name = line, .name_len = (uint16_t)name,
+		.value = value, .value_len = (uint32_t)(l->at - value),
+		.id = (uint8_t)id,
+		.flags = (uint8_t)(FIELD_LINE | FIELD_LOWER | flags),
+	};
+	l->present |= BIT(id);
+	l->at = put(l->at, "\r\n", 2);
+}
+
+/* A line of two literals. */
+#define ADD_STATIC(l, id, name, value)					\
+	do {								\
+		const char *line = (l)->at;				\
+									\
+		(l)->at = put((l)->at, name ": " value,			\
+			      LEN(name ": " value));			\
+		end_line((l), id, line, LEN(name), 0);			\
+	} while (0)
+/* The most of it all that is literals. */
+#define LINES_FIXED							\
+	LEN(XFF "\r\n" "x-forwarded-proto: https\r\n" XFH "\r\n"		\
+	    "via: 1.1 agentproxyd\r\n" XID "\r\n")
 
 /* All X-Forwarded-For of a trusted peer as one list, each member followed by
  * ", "; and the bytes that takes. *flags: of the values. */
@@ -334,87 +355,77 @@ static bool set_client(const struct forward_input *input, struct slice own,
 	return result->client_ip.p != NULL;
 }
 
-static bool add_forwarded_for(struct http_head *out, const struct http_head *in,
-			      const struct forward_input *input,
-			      struct arena *a, struct forward_result *result)
+/* Returns our peer's own address, the last of the list. */
+static inline struct slice add_forwarded_for(struct lines *l,
+					     const struct http_head *in,
+					     const struct forward_peer *peer,
+					     size_t list, uint8_t flags)
 {
-	const struct forward_peer *peer = input->peer;
-	uint8_t flags = 0;
-	size_t list = forwarded_size(in, peer->trusted, &flags);
-	char *line = arena_alloc(a, LEN(XFF) + list + peer->ip_len + 2), *at;
+	const char *line = l->at;
 	struct slice own;
 
-	if (!line)
-		return false;
-	at = put(line, XFF, LEN(XFF));
-	if (list)
-		at = forwarded_put(at, in);
-	own = slice_of(at, peer->ip_len);
-	at = put(at, peer->ip, peer->ip_len);
-	put(at, "\r\n", 2);
-	add_line(out, HTTP_FIELD_X_FORWARDED_FOR, line, LEN(XFF) - 2,
-		 list + peer->ip_len, flags);
-	return set_client(input, own, slice_of(line + LEN(XFF), list), a,
-			  result);
+	l->at = put(l->at, XFF, LEN(XFF));
+	if (UNLIKELY(list))
+		l->at = forwarded_put(l->at, in);
+	own = slice_of(l->at, peer->ip_len);
+	l->at = put(l->at, peer->ip, peer->ip_len);
+	end_line(l, HTTP_FIELD_X_FORWARDED_FOR, line, LEN(XFF) - 2, flags);
+	return own;
 }
 
-static bool add_request_id(struct http_head *out, struct slice id,
-			   struct arena *a, struct forward_result *result)
+/* `name` with its ": ", and a value. Returns where that stands. */
+static inline struct slice add_line(struct lines *l, enum http_field_id id,
+				    const char *name, size_t n,
+				    struct slice value)
 {
-	char *line = arena_alloc(a, LEN(XID) + id.n + 2), *at;
+	const char *line = l->at;
 
-	if (!line)
-		return false;
-	at = put(line, XID, LEN(XID));
-	result->request_id = slice_of(at, id.n);
-	at = put(at, id.p, id.n);
-	put(at, "\r\n", 2);
-	add_line(out, HTTP_FIELD_X_REQUEST_ID, line, LEN(XID) - 2, id.n, 0);
-	return true;
-}
-
-static bool add_forwarded_host(struct http_head *out,
-			       const struct http_head *in, struct arena *a)
-{
-	char *line = arena_alloc(a, LEN(XFH) + in->host.n + 2), *at;
-
-	if (!line)
-		return false;
-	at = put(line, XFH, LEN(XFH));
-	at = put(at, in->host.p, in->host.n);
-	put(at, "\r\n", 2);
-	add_line(out, HTTP_FIELD_X_FORWARDED_HOST, line, LEN(XFH) - 2,
-		 in->host.n, 0);
-	return true;
+	l->at = put(l->at, name, n);
+	l->at = put(l->at, value.p, value.n);
+	end_line(l, id, line, n - 2, 0);
+	return slice_of(line + n, value.n);
 }
 
 static bool add_ours(struct http_head *out, const struct http_head *in,
 		     const struct forward_input *input, struct arena *a,
 		     struct forward_result *result)
 {
-	struct slice id = kept_id(in, input->peer->trusted);
+	const struct forward_peer *peer = input->peer;
+	struct slice id = kept_id(in, peer->trusted), own;
+	uint8_t flags = 0;
+	size_t list = forwarded_size(in, peer->trusted, &flags);
+	struct lines l = { .next = out->fields + out->n_fields };
+	const char *start;
 
-	if (!id.n)
+	if (LIKELY(!id.n))
 		id = slice_of(input->request_id, FORWARD_ID_LEN);
-	if (!add_forwarded_for(out, in, input, a, result))
+	start = l.at = arena_alloc(a, LINES_FIXED + list + peer->ip_len +
+				   in->host.n + id.n);
+	if (!l.at)
 		return false;
+	own = add_forwarded_for(&l, in, peer, list, flags);
 	if (!(out->present & BIT(HTTP_FIELD_X_FORWARDED_PROTO))) {
 		if (input->https)
-			ADD_STATIC(out, HTTP_FIELD_X_FORWARDED_PROTO,
+			ADD_STATIC(&l, HTTP_FIELD_X_FORWARDED_PROTO,
 				   "x-forwarded-proto", "https");
 		else
-			ADD_STATIC(out, HTTP_FIELD_X_FORWARDED_PROTO,
+			ADD_STATIC(&l, HTTP_FIELD_X_FORWARDED_PROTO,
 				   "x-forwarded-proto", "http");
 	}
-	if (in->host.n && !(out->present & BIT(HTTP_FIELD_X_FORWARDED_HOST)) &&
-	    !add_forwarded_host(out, in, a))
-		return false;
+	if (in->host.n && !(out->present & BIT(HTTP_FIELD_X_FORWARDED_HOST)))
+		add_line(&l, HTTP_FIELD_X_FORWARDED_HOST, XFH, LEN(XFH),
+			 in->host);
 	/* A list, so one more field is one more member (RFC 9110, 7.6.3). */
-	if (in->minor == 0)
-		ADD_STATIC(out, HTTP_FIELD_VIA, "via", "1.0 agentproxyd");
+	if (UNLIKELY(in->minor == 0))
+		ADD_STATIC(&l, HTTP_FIELD_VIA, "via", "1.0 agentproxyd");
 	else
-		ADD_STATIC(out, HTTP_FIELD_VIA, "via", "1.1 agentproxyd");
-	return add_request_id(out, id, a, result);
+		ADD_STATIC(&l, HTTP_FIELD_VIA, "via", "1.1 agentproxyd");
+	result->request_id = add_line(&l, HTTP_FIELD_X_REQUEST_ID, XID,
+				      LEN(XID), id);
+	out->n_fields = (unsigned)(l.next - out->fields);
+	out->present |= l.present;
+	return set_client(input, own, slice_of(start + LEN(XFF), list), a,
+			  result);
 }
 
 /* ---- Upgrade ------------------------------------------------------------ */
