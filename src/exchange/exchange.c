@@ -167,9 +167,9 @@ static void fill_meta(struct exchange *ex, const struct http_head *head)
 	const struct field *trace;
 
 	m->protocol = head->minor ? SLICE("HTTP/1.1") : SLICE("HTTP/1.0");
-	m->route_id = slice_str(ex->route->config->name);
-	if (ex->route->config->upstream)
-		m->upstream_id = slice_str(ex->route->config->upstream->name);
+	m->route_id = ex->route->event.route_id;
+	m->upstream_id = ex->route->event.upstream_id;
+	m->route = head->minor ? &ex->route->event : NULL;
 	timefmt_rfc3339_ms(&ex->worker->loop->time_cache, ex->start_wall_us,
 			   ex->timestamp);
 	m->timestamp = slice_of(ex->timestamp, sizeof(ex->timestamp));

@@ -133,6 +133,9 @@ static bool make_routes(struct snapshot *s)
 			r->upstream = s->upstreams[rc->upstream->index];
 		for (unsigned k = 0; k < rc->n_agents; k++)
 			r->agents[k] = s->agents[rc->agents[k].agent->index];
+		event_route_init(&r->event, slice_str(rc->name),
+				 rc->upstream ? slice_str(rc->upstream->name) :
+						SLICE_NONE);
 		route_facts(r);
 	}
 	return true;

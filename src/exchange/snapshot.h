@@ -20,6 +20,7 @@
 #include "config/model.h"
 #include "upstream/upstream.h"
 #include "wire/decision.h"
+#include "wire/event.h"
 
 /* A route's header policy, in the order in which it is applied. */
 struct snapshot_ops {
@@ -33,6 +34,7 @@ struct snapshot_route {
 	struct upstream *upstream;	/* NULL: it answers by itself */
 	struct snapshot_ops request_ops, response_ops;
 	struct agent **agents;		/* parallel to config->agents */
+	struct event_route event;
 	/* Facts over all agents of the route that enforce (the head: over
 	 * all). */
 	bool asks_request_body, asks_response_head, asks_response_body;

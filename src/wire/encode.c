@@ -26,18 +26,16 @@ unsigned encode_count_names(const struct wire_format *f,
 /* ---- measuring ---------------------------------------------------------- */
 
 /* Bytes of all texts in the event; those that pseudo headers repeat twice. */
-static size_t text_bytes(const struct event *ev)
+static inline size_t text_bytes(const struct event *ev,
+				const struct fields_index *x)
 {
 	const struct event_meta *m = ev->meta;
-	size_t n = 2 * (ev->head.method.n + ev->head.uri.n);
+	size_t n = 2 * (ev->head.method.n + ev->head.uri.n) + x->bytes;
 
 	n += m->request_id.n + m->client_ip.n + m->server_name.n +
 	     m->protocol.n + m->tls_version.n + m->tls_cipher.n +
 	     m->route_id.n + m->upstream_id.n + m->timestamp.n +
 	     m->traceparent.n;
-	for (unsigned i = 0; i < ev->head.n_fields; i++)
-		n += (size_t)ev->head.fields[i].name_len +
-		     ev->head.fields[i].value_len;
 	return n;
 }
 
@@ -68,7 +66,9 @@ static size_t exact_bytes(const struct wire_format *f, const struct event *ev)
 	return n;
 }
 
-static size_t head_bound(const struct wire_format *f, const struct event *ev)
+static inline size_t head_bound(const struct wire_format *f,
+				const struct event *ev,
+				const struct fields_index *x)
 {
 	size_t fixed = ENCODE_HEAD_FIXED +
 		       (size_t)ev->head.n_fields * ENCODE_FIELD_FIXED;
@@ -77,7 +77,7 @@ static size_t head_bound(const struct wire_format *f, const struct event *ev)
 
 	if (UNLIKELY(f->dialect != WIRE_V2))
 		fixed += ENCODE_WRAP_MAX;
-	bound = FRAME_HEAD + fixed + factor * text_bytes(ev);
+	bound = FRAME_HEAD + fixed + factor * text_bytes(ev, x);
 	/* What fits a pooled block needs no second look. */
 	if (LIKELY(bound <= BLOCK_SMALL))
 		return bound;
@@ -113,14 +113,17 @@ static enum wire_result finish_dialect(struct outq *q,
 static enum wire_result encode_head(struct outq *q, const struct wire_format *f,
 				    const struct event *ev, unsigned *t)
 {
-	size_t bound = head_bound(f, ev);
 	struct fields_index x;
 	char *start, *end;
+	size_t bound;
 
-	if (bound > FRAME_MAX + ENCODE_HEAD_FIXED)
-		return WIRE_TOO_LARGE;
 	if (!fields_index_init(&x, ev->head.fields, ev->head.n_fields))
 		return WIRE_NO_MEMORY;
+	bound = head_bound(f, ev, &x);
+	if (UNLIKELY(bound > FRAME_MAX + ENCODE_HEAD_FIXED)) {
+		fields_index_fini(&x);
+		return WIRE_TOO_LARGE;
+	}
 	start = outq_reserve(q, bound);
 	if (!start) {
 		fields_index_fini(&x);
@@ -161,9 +164,9 @@ static enum wire_result encode_complete(struct outq *q,
 	return finish(q, start, end, FRAME_COMPLETE);
 }
 
-static enum wire_result encode_configure(struct outq *q,
-					 const struct wire_format *f,
-					 const struct event *ev, unsigned *t)
+static __attribute__((noinline)) enum wire_result
+encode_configure(struct outq *q, const struct wire_format *f,
+		 const struct event *ev, unsigned *t)
 {
 	const struct event_configure *c = &ev->configure;
 	enum wire_result result = WIRE_NO_MEMORY;
@@ -334,9 +337,9 @@ static bool encode_chunk_base64(struct outq *q, const struct encode_edges *e,
 	return outq_commit(q, (size_t)(s.o - s.start));
 }
 
-static enum wire_result encode_chunk(struct outq *q,
-				     const struct wire_format *f,
-				     const struct event *ev)
+static __attribute__((noinline)) enum wire_result
+encode_chunk(struct outq *q, const struct wire_format *f,
+	     const struct event *ev)
 {
 	const struct event_chunk *c = &ev->chunk;
 	bool raw = f->raw_body && f->encoding == WIRE_MSGPACK, done;

@@ -14,6 +14,39 @@ static inline char *put_optional(char *o, struct slice s, unsigned *transcoded)
 	return s.n ? put_msgpack_text(o, s, transcoded) : put_nil(o);
 }
 
+/* protocol to upstream_id. */
+static char *put_route(char *o, const struct event_meta *m, unsigned *t)
+{
+	o = put_msgpack_text(o, m->protocol, t);
+	o = put_optional(o, m->tls_version, t);
+	o = put_optional(o, m->tls_cipher, t);
+	o = put_optional(o, m->route_id, t);
+	return put_optional(o, m->upstream_id, t);
+}
+
+void event_route_init(struct event_route *r, struct slice route_id,
+		      struct slice upstream_id)
+{
+	const struct event_meta m = {
+		.protocol = SLICE("HTTP/1.1"),
+		.route_id = route_id, .upstream_id = upstream_id,
+	};
+	char o[sizeof(r->packed)];
+	unsigned transcoded = 0;
+
+	*r = (struct event_route){
+		.route_id = route_id, .upstream_id = upstream_id,
+	};
+	if (PUT_MSGPACK_MAX(m.protocol.n) + PUT_MSGPACK_MAX(route_id.n) +
+	    PUT_MSGPACK_MAX(upstream_id.n) + 2 > sizeof(o))
+		return;
+	r->n = (uint8_t)(put_route(o, &m, &transcoded) - o);
+	/* It would have to be counted each time. */
+	if (transcoded)
+		r->n = 0;
+	memcpy(r->packed, o, r->n);
+}
+
 static char *put_meta_array(char *o, const struct event_meta *m, unsigned *t)
 {
 	o = put_byte(o, 0x9c);
@@ -22,11 +55,13 @@ static char *put_meta_array(char *o, const struct event_meta *m, unsigned *t)
 	o = put_msgpack_text(o, m->client_ip, t);
 	o = put_msgpack_uint(o, m->client_port);
 	o = put_optional(o, m->server_name, t);
-	o = put_msgpack_text(o, m->protocol, t);
-	o = put_optional(o, m->tls_version, t);
-	o = put_optional(o, m->tls_cipher, t);
-	o = put_optional(o, m->route_id, t);
-	o = put_optional(o, m->upstream_id, t);
+	if (LIKELY(m->route && m->route->n)) {
+		/* All of it: what is too much is written over. */
+		memcpy(o, m->route->packed, sizeof(m->route->packed));
+		o += m->route->n;
+	} else {
+		o = put_route(o, m, t);
+	}
 	o = put_msgpack_text(o, m->timestamp, t);
 	return put_optional(o, m->traceparent, t);
 }
@@ -57,21 +92,37 @@ static char *put_meta_map(char *o, const struct event_meta *m, unsigned *t)
 	return PUT_OPTIONAL(o, "traceparent", m->traceparent, t);
 }
 
-static char *put_values(char *o, const struct field *fields,
-			const struct fields_index *x, uint32_t first,
-			unsigned *t)
+static char *put_some_values(char *o, const struct field *fields,
+			     const struct fields_index *x, uint32_t first,
+			     unsigned *t)
 {
 	unsigned n = 0;
 
-	if (LIKELY(fields_next(x, first) == FIELDS_END)) {
-		o = put_byte(o, 0x91);
-		return put_msgpack_text(o, field_value(&fields[first]), t);
-	}
 	for (uint32_t i = first; i != FIELDS_END; i = fields_next(x, i))
 		n++;
 	o = put_msgpack_array(o, n);
 	for (uint32_t i = first; i != FIELDS_END; i = fields_next(x, i))
 		o = put_msgpack_text(o, field_value(&fields[i]), t);
+	return o;
+}
+
+static inline char *put_one_value(char *o, const struct field *f, unsigned *t)
+{
+	return put_msgpack_text(put_byte(o, 0x91), field_value(f), t);
+}
+
+/* No name stands there twice. */
+static char *put_plain_fields(char *o, const struct event_head *h,
+			      unsigned *t)
+{
+	o = put_msgpack_map(o, h->n_fields);
+	for (const struct field *f = h->fields, *end = f + h->n_fields;
+	     f < end; f++) {
+		o = f->flags & FIELD_LOWER ?
+			put_msgpack_low_name(o, f->name, f->name_len) :
+			put_msgpack_name(o, f->name, f->name_len);
+		o = put_one_value(o, f, t);
+	}
 	return o;
 }
 
@@ -81,6 +132,8 @@ static char *put_fields(char *o, const struct wire_format *f,
 {
 	const struct field *fields = ev->head.fields;
 
+	if (LIKELY(!x->links && !f->pseudo_headers))
+		return put_plain_fields(o, &ev->head, t);
 	o = put_msgpack_map(o, encode_count_names(f, ev, x));
 	if (encode_has_pseudo(f, ev)) {
 		o = put_byte(PUT_MSGPACK_KEY(o, ":method"), 0x91);
@@ -92,7 +145,10 @@ static char *put_fields(char *o, const struct wire_format *f,
 		if (!fields_leads(x, i) || encode_hides(f, &fields[i]))
 			continue;
 		o = put_msgpack_name(o, fields[i].name, fields[i].name_len);
-		o = put_values(o, fields, x, i, t);
+		if (fields_next(x, i) == FIELDS_END)
+			o = put_one_value(o, &fields[i], t);
+		else
+			o = put_some_values(o, fields, x, i, t);
 	}
 	return o;
 }

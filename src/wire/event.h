@@ -13,6 +13,20 @@
 
 #define EVENT_ID_LEN	32	/* correlation ids: 32 lower-case hex digits */
 
+/*
+ * What a route says in each of its events, and the same as MessagePack: the
+ * members protocol (HTTP/1.1) to upstream_id of a metadata array.
+ */
+struct event_route {
+	struct slice route_id, upstream_id;
+	char packed[64];
+	uint8_t n;		/* of packed; 0: it does not fit */
+};
+
+/* The slices must outlive *r; upstream_id may be empty. */
+void event_route_init(struct event_route *r, struct slice route_id,
+		      struct slice upstream_id);
+
 /* What all events of an exchange share. Strings may be empty: unknown. */
 struct event_meta {
 	char correlation_id[EVENT_ID_LEN];
@@ -26,6 +40,8 @@ struct event_meta {
 	struct slice route_id, upstream_id;
 	struct slice timestamp;		/* RFC 3339, UTC; required */
 	struct slice traceparent;
+	/* NULL, or one that says the same as the members above. */
+	const struct event_route *route;
 };
 
 struct event_head {

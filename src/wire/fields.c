@@ -8,11 +8,11 @@
 
 /*
  * Case folded, from the length, the first and the last bytes: enough to tell
- * the names of an ordinary head apart.
+ * the names of an ordinary head apart. Below FILTER_BITS.
  */
 static inline uint32_t quick_hash(const struct field *f)
 {
-	uint32_t a, b, n = f->name_len;
+	uint64_t a, b, n = f->name_len;
 
 	if (LIKELY(n >= 4)) {
 		a = utf8_load32(f->name);
@@ -21,9 +21,8 @@ static inline uint32_t quick_hash(const struct field *f)
 		a = n ? (unsigned char)f->name[0] : 0;
 		b = n ? (unsigned char)f->name[n - 1] : 0;
 	}
-	a = (a | 0x20202020) + n;
-	b = (b | 0x20202020) << 3;
-	return (a ^ b ^ b >> 17) * 0x9e3779b1u;
+	a = ((a << 32 | b) | 0x2020202020202020ull) + n;
+	return (uint32_t)(a * 0x9e3779b97f4a7c15ull >> 54);
 }
 
 /*
@@ -31,19 +30,22 @@ static inline uint32_t quick_hash(const struct field *f)
  * edit would otherwise become a second key of the same name, and an agent
  * that reads a key twice allows the request unseen.
  */
-bool fields_all_differ(const struct field *fields, unsigned n)
+bool fields_all_differ(const struct field *fields, unsigned n, size_t *bytes)
 {
 	uint64_t seen[FILTER_BITS / 64] = { 0 };
+	uint64_t twice = 0;
+	size_t sum = 0;
 
-	for (unsigned i = 0; i < n; i++) {
-		uint32_t h = quick_hash(&fields[i]) >> 22;
-		uint64_t bit = 1ull << (h & 63);
+	for (const struct field *f = fields; f < fields + n; f++) {
+		uint32_t h = quick_hash(f);
+		uint64_t *word = &seen[h >> 6], bit = 1ull << (h & 63);
 
-		if (seen[h >> 6] & bit)
-			return false;
-		seen[h >> 6] |= bit;
+		sum += (size_t)f->name_len + f->value_len;
+		twice |= *word & bit;
+		*word |= bit;
 	}
-	return true;
+	*bytes = sum;
+	return !twice;
 }
 
 static uint32_t full_hash(const struct field *f)

@@ -29,12 +29,14 @@ struct fields_link {
 
 struct fields_index {
 	unsigned n_names;
+	size_t bytes;			/* of all names and values */
 	struct fields_link *links;	/* NULL: every field leads, alone */
 	struct fields_link fixed[FIELDS_INLINE];
 };
 
-/* True when it is certain that no two fields have the same name. */
-bool fields_all_differ(const struct field *fields, unsigned n);
+/* True when it is certain that no two fields have the same name. *bytes: of
+ * all names and values. */
+bool fields_all_differ(const struct field *fields, unsigned n, size_t *bytes);
 bool fields_index_build_(struct fields_index *x, const struct field *fields,
 			 unsigned n) MUST_CHECK;
 void fields_index_fini(struct fields_index *x);
@@ -43,7 +45,7 @@ void fields_index_fini(struct fields_index *x);
 static inline bool fields_index_init(struct fields_index *x,
 				     const struct field *fields, unsigned n)
 {
-	if (LIKELY(fields_all_differ(fields, n))) {
+	if (LIKELY(fields_all_differ(fields, n, &x->bytes))) {
 		x->links = NULL;
 		x->n_names = n;
 		return true;

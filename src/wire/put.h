@@ -31,6 +31,8 @@ char *put_json_text(char *o, struct slice s, unsigned *transcoded);
  * so that two different names never become one.
  */
 char *put_msgpack_name(char *o, const char *name, size_t n);
+/* Of one that has no upper-case letter. */
+char *put_msgpack_low_name(char *o, const char *name, size_t n);
 char *put_json_name(char *o, const char *name, size_t n);
 
 char *put_msgpack_uint_wide_(char *o, uint64_t v);

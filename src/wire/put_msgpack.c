@@ -86,6 +86,15 @@ static __attribute__((noinline)) char *put_name_slow(char *o, struct slice s)
 	return end;
 }
 
+char *put_msgpack_low_name(char *o, const char *name, size_t n)
+{
+	char *text = put_msgpack_str_head(o, n);
+
+	if (LIKELY(utf8_copy(text, name, n)))
+		return text + n;
+	return put_name_slow(o, slice_of(name, n));
+}
+
 char *put_msgpack_name(char *o, const char *name, size_t n)
 {
 	char *text = put_msgpack_str_head(o, n);

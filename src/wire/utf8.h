@@ -130,16 +130,18 @@ static inline bool utf8_copy(char *out, const char *p, size_t n)
 		return !(utf8_copy_short_(out, p, n) & UTF8_HIGH);
 #ifdef __SSE2__
 	if (n >= 16) {
-		__m128i all = _mm_setzero_si128(), w;
+		/* First and last, which overlap, and what is between them. */
+		__m128i all = utf8_load128(p), last = utf8_load128(p + n - 16);
 
-		for (size_t i = 0; i + 16 <= n; i += 16) {
-			w = utf8_load128(p + i);
-			utf8_store128(out + i, w);
-			all = _mm_or_si128(all, w);
+		utf8_store128(out, all);
+		utf8_store128(out + n - 16, last);
+		all = _mm_or_si128(all, last);
+		for (size_t i = 16; UNLIKELY(i + 16 < n); i += 16) {
+			last = utf8_load128(p + i);
+			utf8_store128(out + i, last);
+			all = _mm_or_si128(all, last);
 		}
-		w = utf8_load128(p + n - 16);
-		utf8_store128(out + n - 16, w);
-		return !_mm_movemask_epi8(_mm_or_si128(all, w));
+		return !_mm_movemask_epi8(all);
 	}
 #endif
 	for (size_t i = 0; i + 8 <= n; i += 8) {
