@@ -134,7 +134,7 @@ SO_SRC	 := $(sort $(wildcard lib/*.c)) $(addprefix src/base/,arena.c assert.c \
 	    block.c mem.c outq.c slab.c) $(addprefix src/wire/,agent_event.c \
 	    agent_reply.c base64.c base64_bulk.c check.c decode_json.c \
 	    decode_msgpack.c frame.c handshake.c put_json.c put_msgpack.c \
-	    reader.c utf8.c values.c)
+	    reader.c register.c utf8.c values.c)
 SO_OBJ	 := $(SO_SRC:%.c=$(BUILD)/pic/%.o)
 
 lib: $(BUILD)/$(SO).$(VERSION) $(BUILD)/libagentproxy.a

@@ -236,7 +236,7 @@ static void accept_all(struct agentproxy *a)
 
 	while ((fd = accept4(a->listener, NULL, NULL,
 			     SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0)
-		link_new(a, fd);
+		(void)link_new(a, fd);
 	if (errno != EMFILE && errno != ENFILE && errno != ENOMEM)
 		return;
 	a->accept_paused = watch(a, EPOLL_CTL_MOD, a->listener, 0, NULL);
@@ -251,8 +251,10 @@ static void serve(struct agentproxy *a)
 	uint64_t ignored;
 
 	while (!atomic_load(&a->stop)) {
-		int n = epoll_wait(a->epoll, ready, EVENTS,
-				   a->accept_paused ? PAUSE_MS : -1);
+		int wait_ms = dial_due(a), n;
+
+		n = epoll_wait(a->epoll, ready, EVENTS,
+			       a->accept_paused ? PAUSE_MS : wait_ms);
 
 		if (a->accept_paused)
 			a->accept_paused = !watch(a, EPOLL_CTL_MOD,
@@ -271,21 +273,23 @@ static void serve(struct agentproxy *a)
 	}
 }
 
-EXPORT int agentproxy_run(struct agentproxy *a, const char *socket)
+/* path NULL: it dials in. */
+static int run(struct agentproxy *a, const char *path)
 {
 	struct signals old;
 	int rc = -1, why;
 
 	a->epoll = epoll_create1(EPOLL_CLOEXEC);
 	if (a->epoll >= 0 && watch(a, EPOLL_CTL_ADD, a->wake, EPOLLIN, a) &&
-	    start_listening(a, socket)) {
+	    (!path || start_listening(a, path))) {
 		signals_take(a, &old);
 		serve(a);
 		signals_give(a, &old);
 		rc = 0;
 	}
 	why = errno;
-	stop_listening(a, socket);
+	if (path)
+		stop_listening(a, path);
 	while (a->links)
 		link_free(a->links);
 	if (a->epoll >= 0)
@@ -293,5 +297,24 @@ EXPORT int agentproxy_run(struct agentproxy *a, const char *socket)
 	a->epoll = -1;
 	atomic_store(&a->stop, false);
 	errno = why;
+	return rc;
+}
+
+EXPORT int agentproxy_run(struct agentproxy *a, const char *socket)
+{
+	return run(a, socket);
+}
+
+EXPORT int agentproxy_dial(struct agentproxy *a, const char *socket,
+			   const char *token, unsigned links)
+{
+	struct dial dial;
+	int rc;
+
+	if (!dial_init(&dial, socket, token, links))
+		return -1;
+	a->dial = &dial;
+	rc = run(a, NULL);
+	a->dial = NULL;
 	return rc;
 }

@@ -142,6 +142,14 @@ void agentproxy_set_raw_body(struct agentproxy *a, bool raw);
  * says why it could not begin: EADDRINUSE if another agent lives there.
  */
 int agentproxy_run(struct agentproxy *a, const char *socket);
+/*
+ * The other way round: dials the proxy's socket for agents, where its config
+ * has `reverse` for an agent of this name, with so many links, and again and
+ * again if they are lost or refused. One link for each worker is best. token
+ * may be NULL. Links are JSON. 0; or -1 and errno, as above.
+ */
+int agentproxy_dial(struct agentproxy *a, const char *socket,
+		    const char *token, unsigned links);
 /* From a handler, another thread or a signal handler. */
 void agentproxy_stop(struct agentproxy *a);
 

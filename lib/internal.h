@@ -1,7 +1,8 @@
 /*
  * Between the parts of libagentproxy. agent.c has the loop and the socket,
- * link.c one connection and its frames, event.c what a handler sees,
- * decision.c what it answers, exchange.c what it remembers.
+ * link.c one connection and its frames, dial.c those that we open, event.c
+ * what a handler sees, decision.c what it answers, exchange.c what it
+ * remembers.
  *
  * The protocol itself is src/wire/, and memory src/base/: the library is built
  * of these, and exports none of their names.
@@ -11,11 +12,22 @@
 
 #include <stdatomic.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 
 #include "agentproxy.h"
 #include "wire/codec.h"
 
 #define EXPORT	__attribute__((visibility("default")))
+
+/* Where an agent dials in. */
+struct dial {
+	struct sockaddr_un un;
+	const char *token;
+	unsigned links;			/* wanted */
+	unsigned pause_ms;
+	uint64_t next_ms;		/* not before */
+	bool told;			/* why not is in the log */
+};
 
 struct agentproxy {
 	/* Fixed while it runs. */
@@ -33,7 +45,9 @@ struct agentproxy {
 	int epoll, listener;
 	bool accept_paused;
 	struct stat socket;		/* the file that we made */
+	struct dial *dial;		/* NULL: it listens */
 	struct link *links;
+	unsigned n_links;
 	struct block_pool blocks;
 	struct arena_pool arenas;
 	struct arena scratch;		/* of the event in hand */
@@ -87,10 +101,22 @@ void exchanges_fini(struct exchanges *x, struct agentproxy *a);
 
 /* ---- link.c --------------------------------------------------------------- */
 
-/* Takes the descriptor over. */
-void link_new(struct agentproxy *a, int fd);
+/* Takes the descriptor over. False: no memory. */
+bool link_new(struct agentproxy *a, int fd);
 void link_free(struct link *l);
 /* It is readable or writable; may free it. */
 void link_serve(struct link *l, uint32_t events);
+
+/* ---- dial.c --------------------------------------------------------------- */
+
+/* token is borrowed. False: errno. */
+bool dial_init(struct dial *d, const char *path, const char *token,
+	       unsigned links);
+/* Opens links that are missing, if it is time. Milliseconds until it is next;
+ * -1: all are there. */
+int dial_due(struct agentproxy *a);
+/* A link was taken; why one was not. */
+void dial_taken(struct agentproxy *a);
+void dial_told(struct agentproxy *a, const char *why);
 
 #endif

@@ -141,6 +141,19 @@ static bool on_handshake(struct link *l, struct slice payload)
 					   l->format.encoding, events);
 }
 
+/* The answer to our registration: events follow, in JSON. */
+static bool on_registered(struct link *l, uint8_t type, struct slice payload)
+{
+	if (!wire_agent_decode_registered(type, payload)) {
+		dial_told(l->a, "the proxy does not take this agent");
+		return false;
+	}
+	dial_taken(l->a);
+	l->greeted = true;
+	l->format.encoding = WIRE_JSON;
+	return true;
+}
+
 static bool on_ping(struct link *l, const char *p, size_t n)
 {
 	char head[FRAME_HEAD];
@@ -153,6 +166,8 @@ static bool on_ping(struct link *l, const char *p, size_t n)
 static bool on_frame(struct link *l, uint8_t type, char *p, size_t n)
 {
 	arena_reset(&l->a->scratch);
+	if (!l->greeted && l->a->dial)
+		return on_registered(l, type, slice_of(p, n));
 	if (!l->greeted)
 		return type == FRAME_HANDSHAKE &&
 		       on_handshake(l, slice_of(p, n));
@@ -254,14 +269,16 @@ void link_serve(struct link *l, uint32_t events)
 		link_free(l);
 }
 
-void link_new(struct agentproxy *a, int fd)
+bool link_new(struct agentproxy *a, int fd)
 {
 	struct link *l = calloc(1, sizeof(*l));
+	bool good;
 
 	if (!l) {
 		close(fd);
-		return;
+		return false;
 	}
+	a->n_links++;
 	l->a = a;
 	l->fd = fd;
 	l->size = IN_MIN;
@@ -272,12 +289,17 @@ void link_new(struct agentproxy *a, int fd)
 	if (l->next)
 		l->next->at = &l->next;
 	a->links = l;
-	if (!l->in || !link_arm(l))
+	good = l->in && (!a->dial || wire_agent_encode_registration(
+				   &l->out, false, a->name, a->dial->token)) &&
+	       link_arm(l);
+	if (!good)
 		link_free(l);
+	return good;
 }
 
 void link_free(struct link *l)
 {
+	l->a->n_links--;
 	*l->at = l->next;
 	if (l->next)
 		l->next->at = l->at;

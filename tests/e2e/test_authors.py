@@ -110,6 +110,49 @@ def test_authors_c_static(env):
     example(env, [out], "msgpack", "hold")
 
 
+def test_authors_c_dials(env):
+    """An agent on the library that dials in: it waits for the proxy, and comes
+    back to the next one."""
+    lib, sanitize, flags = installed(env)
+    with open(os.path.join(EXAMPLES, "c/example.c")) as f:
+        text = f.read()
+    src, out = env.path("dials.c"), env.path("dials")
+    call = "agentproxy_run(a, argv[1])"
+    check(call in text)
+    with open(src, "w") as f:
+        f.write(text.replace(call, 'agentproxy_dial(a, argv[1], "hush-hush", 2)'))
+    run(["cc"] + sanitize + [src, "-o", out] + flags)
+    door, said = env.path("door"), env.path("agent.log")
+    with open(said, "wb") as log:
+        agent = env.spawn([out, door], stderr=log,
+                          env=dict(os.environ, LD_LIBRARY_PATH=lib))
+    o = env.origin()
+    c = env.config(o.port, agent_listener={"address": "unix:" + door},
+                   workers=2)
+    c["agents"] = {"example": {"reverse": {"token": "another-one"},
+                               "on_failure": "deny"}}
+    c["routes"][0]["agents"] = ["example"]
+
+    def asked(d):
+        wait_for(lambda: fetch(d.port).status == 200, "the agent")
+        for _ in range(10):
+            eq(fetch(d.port).get("x-checked-by"), "example")
+            eq(fetch(d.port, target="/admin").status, 403)
+    d = env.start(c, False)
+    wait_for(lambda: "agent_refused" in d.own_log(), "a refusal")
+    c["agents"]["example"]["reverse"]["token"] = "hush-hush"
+    d.reload()
+    asked(d)
+    d.stop()
+    env.daemons.remove(d)
+    asked(env.start(c, False))
+    agent.send_signal(signal.SIGTERM)
+    eq(agent.wait(10), 0)
+    with open(said) as f:
+        lines = f.read().splitlines()
+    check(0 < len(lines) <= 5, lines)       # once for each reason
+
+
 def test_authors_c_names(env):
     """The libraries show what the header has, and nothing else."""
     lib, _, flags = installed(env)
