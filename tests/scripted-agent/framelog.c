@@ -48,7 +48,8 @@ static void begin(const struct frame_seen *f, struct slice id, size_t bytes,
 }
 
 void framelog_event(const struct frame_seen *f,
-		    const struct wire_agent_event *e, struct exchange *x)
+		    const struct wire_agent_event *e, struct exchange *x,
+		    const char *answer)
 {
 	const struct event_chunk *c = &e->ev.chunk;
 	struct body_total *total;
@@ -90,7 +91,7 @@ void framelog_event(const struct frame_seen *f,
 		put_text("config", e->ev.configure.config_json);
 		break;
 	}
-	printf("}\n");
+	printf(",\"answer\":\"%s\"}\n", answer);
 }
 
 void framelog_other(const struct frame_seen *f, bool unreadable)

@@ -13,9 +13,11 @@ struct frame_seen {
 	uint64_t digest;
 };
 
-/* x: may be NULL; its running totals are moved on. */
+/* x: may be NULL; its running totals are moved on. answer: what will be
+ * answered, or what is wrong with it. */
 void framelog_event(const struct frame_seen *f,
-		    const struct wire_agent_event *e, struct exchange *x);
+		    const struct wire_agent_event *e, struct exchange *x,
+		    const char *answer);
 /* A frame that is no event, or none that can be read. */
 void framelog_other(const struct frame_seen *f, bool unreadable);
 

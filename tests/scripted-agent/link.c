@@ -13,7 +13,7 @@
 
 #define IN_MIN		65536u
 #define OUT_MAX		(4u << 20)	/* unsent; then reading stops */
-#define HELD_MS		1000u		/* for `reorder` that never fills */
+#define HELD_MS		50u		/* for `reorder` that never fills */
 
 /* A reply that could not go out at once. */
 struct item {
@@ -76,6 +76,13 @@ static void link_free(struct link *l)
 		dial_lost(l->agent);
 	free(l->in);
 	free(l);
+}
+
+void link_reload_all(struct agent *a)
+{
+	for (struct link *l = a->links; l && !a->script->deaf; l = l->next)
+		if (l->out.bytes <= OUT_MAX)
+			event_add(l->readable, NULL);
 }
 
 void link_free_all(struct agent *a)
@@ -321,6 +328,7 @@ static void reply_slow(struct link *l, struct answer *a,
 			l->dead = true;
 			break;
 		}
+		i->due_ms += a->late_ms;
 		i->drip_bytes = a->drip_bytes;
 		i->drip_ms = a->drip_ms;
 		i->then_close = a->faults & (FAULT_MIDFRAME | FAULT_CLOSE);
@@ -341,7 +349,8 @@ static void reply(struct link *l, struct answer *a,
 		return;
 	a->d.go_id = e->meta.go_request_id;
 	l->agent->totals.replies++;
-	if (a->faults || a->delay_ms || a->reorder || a->drip_bytes || l->items)
+	if (a->faults || a->delay_ms || a->late_ms || a->reorder ||
+	    a->drip_bytes || l->items)
 		reply_slow(l, a, e);
 	else if (!encode_answer(l, &l->out, a, e))
 		l->dead = true;
@@ -388,6 +397,20 @@ static void on_unreadable(struct link *l, const struct frame_seen *f)
 	reply(l, &a, &e);
 }
 
+/* For the log. A good answer that comes twice, late or slowly is good. */
+static const char *answer_name(const struct answer *a)
+{
+	static const char *const names[] = {
+		[DECISION_ALLOW] = "allow", [DECISION_BLOCK] = "block",
+		[DECISION_REDIRECT] = "redirect",
+		[DECISION_CHALLENGE] = "challenge",
+	};
+
+	if (a->faults & FAULT_NO_REPLY)
+		return "none";
+	return a->faults & ~(unsigned)FAULT_TWICE ? "bad" : names[a->d.kind];
+}
+
 /* For the log: as v2 calls it. */
 static void name_frame(struct frame_seen *f, const struct wire_agent_event *e,
 		       enum wire_dialect dialect)
@@ -417,8 +440,6 @@ static void on_event(struct link *l, struct frame_seen *f, char *p)
 	agent->totals.by_event[e.ev.type]++;
 	agent->totals.data_bytes += e.data.n;
 	x = exchange_of(agent, &e);
-	if (!agent->quiet)
-		framelog_event(f, &e, x);
 	if (e.ev.type == EVENT_REQUEST_HEAD) {
 		now = (struct seen){ e.ev.head.method, e.ev.head.uri };
 		seen = &now;
@@ -428,7 +449,9 @@ static void on_event(struct link *l, struct frame_seen *f, char *p)
 	if (!script_answer(agent->script, &e, seen, l->number, &agent->scratch,
 			   &a))
 		l->dead = true;
-	else
+	if (!agent->quiet)
+		framelog_event(f, &e, x, l->dead ? "none" : answer_name(&a));
+	if (!l->dead)
 		reply(l, &a, &e);
 	if (x && e.ev.type == EVENT_COMPLETE)
 		exchanges_drop(agent->exchanges, x->id);
@@ -635,7 +658,7 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 	ssize_t n;
 
 	/* Who does not read its replies is not read either. */
-	if (l->out.bytes > OUT_MAX) {
+	if (l->out.bytes > OUT_MAX || l->agent->script->deaf) {
 		event_del(l->readable);
 		return;
 	}
@@ -645,9 +668,10 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 	if (n > 0) {
 		l->n += (size_t)n;
 		handle_frames(l);
-		pump(l);
+		/* First the log: who is killed here has logged what it said. */
 		if (!l->agent->quiet)
 			fflush(stdout);
+		pump(l);
 	}
 	if (l->dead)
 		link_free(l);
@@ -658,7 +682,7 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
 	struct link *l = arg;
 
 	flush(l);
-	if (l->out.bytes <= OUT_MAX)
+	if (l->out.bytes <= OUT_MAX && !l->agent->script->deaf)
 		event_add(l->readable, NULL);
 	if (l->dead)
 		link_free(l);

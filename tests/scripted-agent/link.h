@@ -37,6 +37,8 @@ struct agent {
 void link_new(struct agent *a, int fd);
 /* The same of a connection that was dialled: registers first. */
 void link_register(struct agent *a, int fd);
+/* There is another script. */
+void link_reload_all(struct agent *a);
 void link_free_all(struct agent *a);
 
 

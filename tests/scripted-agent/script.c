@@ -12,6 +12,7 @@ const char script_help[] =
 "  on EVENT [CONDITION...] ACTION [; ACTION...]\n"
 "  handshake refuse|silent|garbage|close|slow DURATION\n"
 "  ping silent\n"
+"  deaf                          accepts, and never reads\n"
 "\n"
 "EVENT: request_head request_chunk response_head response_chunk complete\n"
 "       configure, or *\n"
@@ -31,6 +32,7 @@ const char script_help[] =
 "  audit [tag=T] [rule=R] [reason=R] [confidence=F] ...\n"
 "  replace TEXT | drop | upcase | replace-each A B | fill N   (chunks)\n"
 "  delay DURATION                what comes behind waits too\n"
+"  late DURATION                 what comes behind is not held up by it\n"
 "  reorder N                     gathers N replies, sends them backwards\n"
 "  drip N/DURATION               N bytes at a time\n"
 "faults:\n"
@@ -59,6 +61,7 @@ static const struct act_row act_rows[] = {
 	{ "replace-each", ACT_REPLACE_EACH, 2, false, 0 },
 	{ "fill", ACT_FILL, 1, false, 0 },
 	{ "delay", ACT_DELAY, 1, false, 0 },
+	{ "late", ACT_LATE, 1, false, 0 },
 	{ "reorder", ACT_REORDER, 1, false, 0 },
 	{ "drip", ACT_DRIP, 1, false, 0 },
 	{ "length", ACT_LENGTH, 1, false, FAULT_LENGTH },
@@ -233,6 +236,7 @@ static const char *check_action(struct action *a)
 		return number(a->args[last], &a->number, &rest)
 			       ? NULL : "an action wants a number";
 	case ACT_DELAY:
+	case ACT_LATE:
 		return duration(a->args[0], &a->number) ? NULL
 							: "no duration";
 	case ACT_DRIP:
@@ -343,9 +347,12 @@ static const char *read_line(struct script *s, char *line)
 		return read_on(s, &w);
 	if (is(word, "handshake"))
 		return read_handshake(s, &w);
-	if (!is(word, "ping") || !is(take(&w), "silent"))
+	if (is(word, "ping") && is(take(&w), "silent"))
+		s->ping_silent = true;
+	else if (is(word, "deaf"))
+		s->deaf = true;
+	else
 		return "no such line";
-	s->ping_silent = true;
 	return NULL;
 }
 

@@ -43,7 +43,7 @@ struct answer {
 	unsigned faults;
 	uint32_t length;
 	uint8_t type;
-	unsigned delay_ms;
+	unsigned delay_ms, late_ms;
 	unsigned reorder;		/* gather so many, send backwards */
 	unsigned drip_bytes, drip_ms;
 	struct header_op request_ops[ANSWER_OPS], response_ops[ANSWER_OPS];
@@ -62,6 +62,7 @@ struct script {
 	enum handshake_kind handshake;
 	unsigned handshake_delay_ms;
 	bool ping_silent;
+	bool deaf;
 	bool needs_seen;	/* a line asks a later event for its request */
 	char *text;		/* of the file; slices point into it */
 };

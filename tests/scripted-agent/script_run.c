@@ -291,6 +291,9 @@ static bool apply(struct answer *a, const struct action *act,
 	case ACT_DELAY:
 		a->delay_ms += (unsigned)act->number;
 		break;
+	case ACT_LATE:
+		a->late_ms = (unsigned)act->number;
+		break;
 	case ACT_REORDER:
 		a->reorder = (unsigned)act->number;
 		break;

@@ -8,6 +8,7 @@
  *	type		event, handshake, ping, cancel, or 0xNN
  *	correlation_id
  *	bytes, digest	of a chunk's data, else of the payload (FNV-1a, 64)
+ *	answer		to an event: allow, block ..., or bad (a fault) or none
  * and more by type: method and uri; status; index, is_last and, with the last
  * chunk, total and total_bytes of the body; unreadable. SIGTERM ends with one
  * object of totals. SIGHUP reads the script again.
@@ -157,6 +158,7 @@ static void on_reload(evutil_socket_t signal, short what, void *arg)
 		return;
 	script_free(r->agent->script);
 	r->agent->script = fresh;
+	link_reload_all(r->agent);
 }
 
 static void on_stop(evutil_socket_t signal, short what, void *arg)
