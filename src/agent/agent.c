@@ -29,6 +29,7 @@ static const struct agent_tuning default_tuning = {
 	.breaker_failures = 5,
 	.breaker_good = 2,
 	.breaker_open_us = 30 * SECOND,
+	.breaker_deaf_us = 1 * SECOND,
 	.breaker_slack_us = 1 * SECOND,
 	.health_us = 1 * SECOND,
 };

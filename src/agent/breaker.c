@@ -5,7 +5,10 @@
  *	   ^------------- good trials in a row ------------+ |
  *			   OPEN <---- a bad trial ----------+
  *
- * A sign of life of the agent ends OPEN early.
+ * A sign of life of the agent ends OPEN early: at once, or, after a trial that
+ * such a sign had brought about and that went wrong, a while later, each time
+ * twice as long. So what an agent did wrong for some time keeps it out for at
+ * most as long again, and a second.
  *
  * HALF_OPEN lets one request head through at a time, the trial. It is a lease:
  * it is given back when its call ends, however that comes, and it ends by
@@ -20,7 +23,6 @@
 
 /* One process that dies takes all its links along: that is one failure. */
 #define CLOSED_TOGETHER_US	100000
-#define DEAF_FIRST_US		1000000
 
 enum { FAILURES_MASK = 0xffff, STATE_SHIFT = 16 };
 
@@ -57,7 +59,7 @@ static void breaker_grow_deaf(struct agent_local *l, enum breaker_state was)
 		b->deaf_us = 0;
 	else
 		b->deaf_us = b->deaf_us ? min_u64(2 * b->deaf_us, longest) :
-					  DEAF_FIRST_US;
+					  l->agent->tuning.breaker_deaf_us;
 	b->deaf_until_us = l->loop->now_us + b->deaf_us;
 }
 
@@ -218,9 +220,13 @@ void breaker_sign_of_life_slow(struct agent_local *l)
 	struct agent_breaker *b = &l->agent->breaker;
 
 	pthread_mutex_lock(&b->lock);
-	if (breaker_state(l->agent) == BREAKER_OPEN &&
-	    l->loop->now_us >= b->deaf_until_us)
+	if (breaker_state(l->agent) != BREAKER_OPEN)
+		;		/* another worker was faster */
+	else if (l->loop->now_us >= b->deaf_until_us)
 		breaker_set_state(l, BREAKER_HALF_OPEN, "");
+	else if (b->deaf_until_us < b->open_until_us)
+		__atomic_store_n(&b->open_until_us, b->deaf_until_us,
+				 __ATOMIC_RELAXED);
 	pthread_mutex_unlock(&b->lock);
 }
 

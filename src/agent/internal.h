@@ -1,12 +1,13 @@
 /*
  * What the files of this room share: table.c (lookup by name), agent.c (an
- * agent and a worker's part of it), link.c (the life of one link), reply.c
- * (frames that come in), ask.c (sessions, calls, queues), fifo.c (entries that
- * wait for replies), pick.c (which link), fair.c (the queue), breaker.c,
- * health.c, control.c (what agents say of themselves), questions.c (what go-v2
- * agents have to be asked), limits.c (what the handshake says), reverse.c
- * (agents that dial in), hub.c and lend.c (their links, used by several
- * workers), print.c (/agents), tomb.c (replies that nobody waits for).
+ * agent and a worker's part of it), link.c (the life of one link), retry.c
+ * (when one that is down is opened again), reply.c (frames that come in),
+ * ask.c (sessions, calls, queues), fifo.c (entries that wait for replies),
+ * pick.c (which link), fair.c (the queue), breaker.c, health.c, control.c
+ * (what agents say of themselves), questions.c (what go-v2 agents have to be
+ * asked), limits.c (what the handshake says), reverse.c (agents that dial
+ * in), hub.c and lend.c (their links, used by several workers), print.c
+ * (/agents), tomb.c (replies that nobody waits for).
  *
  * Who tells whom: failures of calls are always told by the call's own task,
  * decisions from inside the link's on_read. So a link may die anywhere, also
@@ -206,6 +207,7 @@ struct agent_tuning {
 	unsigned breaker_failures;	/* in a row, until it opens */
 	unsigned breaker_good;		/* trials in a row, until it closes */
 	uint64_t breaker_open_us;
+	uint64_t breaker_deaf_us;	/* after a first bad trial */
 	uint64_t breaker_slack_us;	/* a trial's lease over its time-out */
 	uint64_t health_us;		/* how often answers are looked at */
 };
@@ -336,8 +338,8 @@ struct agent_breaker {
 	/* Under lock. */
 	pthread_mutex_t lock;
 	unsigned good;			/* trials in a row */
-	/* No sign of life counts before, and how much longer after the next
-	 * bad trial; see breaker_sign_of_life(). */
+	/* A sign of life counts from here on, and how much later after the
+	 * next bad trial; see breaker_sign_of_life(). */
 	uint64_t deaf_until_us, deaf_us;
 };
 
@@ -409,7 +411,6 @@ void breaker_failed(struct agent_local *l, struct agent_call *call,
 		    enum cause cause);
 void breaker_note_slow(struct agent_local *l, bool trial, enum breaker_end end,
 		       const char *why);
-/* The worker closes its part: takes back what it put into the gauge. */
 /*
  * The agent does something although the breaker is open: a link of it came up,
  * or it answered, late, the last of what it had. An agent that is back need not
@@ -424,6 +425,7 @@ static inline void breaker_sign_of_life(struct agent_local *l)
 		breaker_sign_of_life_slow(l);
 }
 
+/* The worker closes its part: takes back what it put into the gauge. */
 void breaker_local_close(struct agent_local *l);
 
 /* A decision came in. */
@@ -519,6 +521,7 @@ bool link_adopt(struct agent_local *l, int fd,
 /* Opens one more link to an instance. False: no memory. */
 bool link_open(struct agent_local *l, struct instance_local *inst, bool extra)
 	MUST_CHECK;
+void link_connect(struct link *link);
 /* Closes it for good; its memory goes at the end of the turn. */
 void link_close(struct link *link);
 /*
@@ -544,6 +547,13 @@ void link_check(struct deadline *d);
 /* e becomes a tombstone. The link may be lost by it. */
 void link_bury(struct link *link, struct entry *e);
 void link_send_ping(struct link *link, uint32_t *sequence);
+
+/* ---- retry.c ----------------------------------------------------------- */
+
+/* It is DOWN: it is opened again in a while, or when another one is up. */
+void link_retry_later(struct link *link, enum link_retry retry);
+/* The first of an instance's links is up: the others follow. */
+void instance_wake(struct link *first);
 
 /*
  * Appends an event's frame to what is sent; *bytes is its size. v1: each frame

@@ -12,7 +12,6 @@
 #include "agent/internal.h"
 #include "base/mem.h"
 
-static void link_connect(struct link *link);
 
 static void on_connect(struct stream *s, int error);
 
@@ -179,6 +178,8 @@ static void link_went_up(struct link *link)
 	instance_gained(link);
 	if (l->agent->hub)
 		hub_link_up(link);
+	if (counter_read(&link->instance->links_up) == 1)
+		instance_wake(link);
 }
 
 static void link_went_down(struct link *link)
@@ -322,31 +323,6 @@ void link_close(struct link *link)
 	loop_defer_reap(l->loop, &link->reap, link_reap);
 }
 
-static void on_retry(struct deadline *d)
-{
-	link_connect(container_of(d, struct link, timer));
-}
-
-/*
- * Few distinct durations, for the loop has one list for each: soon is 10 to
- * 50 ms in steps of 10, back-off 10 ms doubling to 2 s, and 20 % less or more.
- */
-static uint64_t retry_us(struct link *link, enum link_retry retry)
-{
-	static const uint64_t percent[] = { 80, 100, 120 };
-	uint64_t r = local_random(link->local);
-	uint64_t us;
-
-	if (retry == RETRY_SOON)
-		return 10000 * (1 + r % 5);
-	if (retry == RETRY_LATE)
-		return link_agent(link)->tuning.refused_us;
-	us = min_u64(10000ull << link->backoff, 2000000);
-	if (link->backoff < 8)
-		link->backoff++;
-	return us * percent[r % 3] / 100;
-}
-
 static void link_fail(struct link *link, enum cause cause,
 		      enum cause head_cause, enum link_retry retry, int code,
 		      const char *text)
@@ -369,8 +345,7 @@ static void link_fail(struct link *link, enum cause cause,
 	if (link->extra || link->dialled_in)
 		link_close(link);
 	else if (!link->borrowed)
-		deadline_start(l->loop, &link->timer, retry_us(link, retry),
-			       on_retry);
+		link_retry_later(link, retry);
 	if (l->agent->hub)
 		local_borrow(l);
 	/* Lost sessions may have made room below max_concurrency. */
@@ -392,8 +367,9 @@ void link_lost(struct link *link, enum cause head_cause, enum link_retry retry,
 
 static void connect_failed(struct link *link, int error)
 {
+	/* What is found out at once may be asked again soon. */
 	bool soon = error == -ENOENT || error == -ECONNREFUSED ||
-		    error == -EAGAIN;
+		    error == -EAGAIN || error == -EACCES || error == -EPERM;
 	char buf[128];
 
 	link_fail(link, CAUSE_CONNECT, CAUSE_CONNECT,
@@ -427,7 +403,7 @@ static enum wire_offer link_offer(const struct link *link)
 	return WIRE_OFFER_BOTH;
 }
 
-static void link_connect(struct link *link)
+void link_connect(struct link *link)
 {
 	struct agent_local *l = link->local;
 	const struct agent_instance *inst = link->instance->shared;

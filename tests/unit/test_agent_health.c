@@ -135,12 +135,15 @@ static void test_half_open(void **state)
 }
 
 /* An agent that is back says so by what it still owed. One that is always late
- * is believed once, and then not for a while. */
+ * is believed once, and then not for a while, each time longer. */
 static void test_sign_of_life(void **state)
 {
 	struct world *w = *state;
+	struct agent_breaker *b;
 
 	start_breaker(w, 30000 * MS);
+	b = &w->agent->breaker;
+	w->agent->tuning.breaker_deaf_us = 200 * MS;
 	for (int i = 0; i < 5; i++)
 		assert_int_equal(one(w, NULL), CAUSE_TIMEOUT);
 	assert_int_equal(breaker_state(w->agent), BREAKER_HALF_OPEN);
@@ -153,7 +156,14 @@ static void test_sign_of_life(void **state)
 	assert_int_equal(one(w, NULL), CAUSE_TIMEOUT);
 	assert_int_equal(breaker_state(w->agent), BREAKER_OPEN);
 	assert_int_equal(one(w, ALLOW), CAUSE_UNAVAILABLE);
-	w->agent->tuning.breaker_open_us = 1;
+	until(w, w->loop->now_us >= b->deaf_until_us);
+	assert_int_equal(one(w, NULL), CAUSE_TIMEOUT);
+	assert_int_equal(one(w, ALLOW), CAUSE_UNAVAILABLE);
+	assert_int_equal(b->deaf_us, 400 * MS);
+	until(w, w->loop->now_us >= b->deaf_until_us);
+	assert_int_equal(one(w, ALLOW), CAUSE_NONE);
+	assert_int_equal(one(w, ALLOW), CAUSE_NONE);
+	assert_int_equal(breaker_state(w->agent), BREAKER_CLOSED);
 }
 
 static void test_bad_trial(void **state)

@@ -15,6 +15,47 @@ static void test_handshake_accepted(void **state)
 	assert_int_equal(w->fake.n_peers, 4);
 }
 
+static unsigned links_awake(struct world *w)
+{
+	struct link *link;
+	unsigned n = 0;
+
+	cds_list_for_each_entry(link, &agent_local(w->agent, w->loop)->links,
+				node)
+		n += link->state != LINK_DOWN ||
+		     deadline_running(&link->timer);
+	return n;
+}
+
+/* While nobody is there one link looks; when somebody is, all come. */
+static void test_one_looks(void **state)
+{
+	struct world *w = *state;
+
+	w->config.connections = w->config.max_connections = 4;
+	start(w);
+	agent_local_start(w->agent, w->loop);	/* ENOENT */
+	until(w, links_awake(w) == 1);
+	turn_for(w, 100 * MS);
+	assert_int_equal(links_awake(w), 1);
+	fake_listen(&w->fake);
+	until(w, agent_links_up(w->agent, 0) == 4);
+	/* The process dies, and all links with it. */
+	fake_unlisten(&w->fake);
+	for (int i = 0; i < 4; i++)
+		peer_close(w->fake.peers[i]);
+	until(w, agent_links_up(w->agent, 0) == 0 && links_awake(w) == 1);
+	/* The next one does not shake hands: three need not wait for that. */
+	w->agent->tuning.handshake_us = 20 * MS;
+	w->fake.shake = false;
+	fake_listen(&w->fake);
+	until(w, w->fake.n_peers == 6);
+	assert_int_equal(links_awake(w), 1);
+	w->fake.shake = may_fail = true;	/* some are closed by now */
+	until(w, agent_links_up(w->agent, 0) == 4);
+	may_fail = false;
+}
+
 static void refuse_with(struct world *w, const char *answer_text, uint8_t type)
 {
 	int was;
@@ -900,6 +941,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(test_handshake_accepted),
+		T(test_one_looks),
 		T(test_handshake_refused),
 		T(test_handshake_garbage),
 		T(test_handshake_wrong_type),
