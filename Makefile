@@ -347,6 +347,8 @@ install: all install-lib
 	install -m 644 $(wildcard *.8) $(SHARE)/man/man8/
 	for f in $(CONF); do \
 		[ -e $(ETC)/$${f##*/} ] || install -m 644 $$f $(ETC)/; done
+	[ -e $(ETC)/agents/denylist.env ] || \
+		install -m 644 conf/denylist.env $(ETC)/agents/
 	install -m 644 $(MONITOR) $(SHARE)/agentproxyd/
 	install -m 644 $(UNITS) $(DESTDIR)$(UNITDIR)/
 	install -D -m 644 systemd/agentproxyd.sysusers \

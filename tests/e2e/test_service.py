@@ -194,6 +194,7 @@ def test_service_install(env):
     for path in ("usr/sbin/agentproxyd", "usr/libexec/agentproxyd/denylist",
                  "usr/share/man/man8/agentproxyd.8",
                  "etc/agentproxyd/agentproxyd.yaml",
+                 "etc/agentproxyd/agents/denylist.env",
                  "usr/lib/systemd/system/agentproxyd.service",
                  "usr/lib/systemd/system/agentproxyd-agent@.service",
                  "usr/lib/sysusers.d/agentproxyd.conf",
