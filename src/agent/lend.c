@@ -33,6 +33,7 @@
 #define RETIRED_US		100000u
 #define SPARE_MAX		32u	/* errands kept by a loan */
 #define LATE_MAX		1024u	/* completes that wait on a link */
+#define UNSENT_MAX		1024u	/* the oldest of more is forgotten */
 
 enum loan_state { LOAN_ATTACHING, LOAN_UP, LOAN_DETACHING };
 
@@ -58,8 +59,17 @@ struct loan {
 struct lent {
 	struct cds_list_head node;	/* in link->lent */
 	struct cds_list_head errands;	/* events that were not answered */
+	struct cds_list_head unsent;	/* struct unsent */
+	unsigned n_unsent;
 	struct loan *loan;
 	struct link *link;		/* NULL: lost */
+};
+
+/* An exchange whose head was given up before it went out: the agent has never
+ * heard of it, and the borrower has sent, or will, more about it. */
+struct unsent {
+	struct cds_list_head node;
+	struct entry id;
 };
 
 enum errand_kind { ERRAND_EVENT, ERRAND_COMPLETE, ERRAND_CANCEL };
@@ -456,6 +466,7 @@ static void on_attach(struct loop *loop, struct post *p)
 		lent->loan = loan;
 		lent->link = link;
 		CDS_INIT_LIST_HEAD(&lent->errands);
+		CDS_INIT_LIST_HEAD(&lent->unsent);
 		cds_list_add_tail(&lent->node, &link->lent);
 		link->n_lent++;
 		__atomic_add_fetch(&s->lent, 1, __ATOMIC_RELAXED);
@@ -465,6 +476,44 @@ static void on_attach(struct loop *loop, struct post *p)
 	}
 	loan->lent = lent;
 	loop_post(loan->home, &loan->post, on_attached);
+}
+
+static void unsent_free(struct lent *lent, struct unsent *u)
+{
+	cds_list_del(&u->node);
+	lent->n_unsent--;
+	mem_free(u);
+}
+
+static struct unsent *find_unsent(const struct lent *lent,
+				  const struct entry *id)
+{
+	bool go = lent->link->format.dialect == WIRE_GO;
+	struct unsent *u;
+
+	cds_list_for_each_entry(u, &lent->unsent, node)
+		if (go ? u->id.go_id == id->go_id :
+			 memcmp(u->id.id, id->id, EVENT_ID_LEN) == 0)
+			return u;
+	return NULL;
+}
+
+/* Without memory the agent hears of the end of something it does not know. */
+static void note_unsent(struct lent *lent, const struct errand *e)
+{
+	struct unsent *u;
+
+	if (e->entry.type != EVENT_REQUEST_HEAD)
+		return;
+	if (lent->n_unsent >= UNSENT_MAX)
+		unsent_free(lent, cds_list_first_entry(&lent->unsent,
+						       struct unsent, node));
+	u = mem_zalloc(sizeof(*u));
+	if (!u)
+		return;
+	u->id = e->entry;
+	cds_list_add_tail(&u->node, &lent->unsent);
+	lent->n_unsent++;
 }
 
 /* Back to where it came from; exactly once. */
@@ -525,6 +574,8 @@ static void lend_send(struct link *link, struct errand *e)
 		if (e->kind == ERRAND_COMPLETE)
 			link_lost(link, CAUSE_CLOSED, RETRY_SOON,
 				  "out of memory");
+		else
+			note_unsent(e->lent, e);
 		errand_return(e, CAUSE_OVERLOAD, "out of memory");
 		return;
 	}
@@ -616,10 +667,27 @@ static void lend_cancel(struct lent *lent, uint32_t slot, enum wire_cancel why)
 
 	if (!e)
 		return;		/* it is on its way back */
-	if (list_linked(&e->wait))
-		errand_return(e, CAUSE_CLOSED, "");
-	else
+	if (!list_linked(&e->wait)) {
 		lend_bury(lent->link, e, why);
+		return;
+	}
+	note_unsent(lent, e);
+	errand_return(e, CAUSE_CLOSED, "");
+}
+
+/* More about an exchange that the agent was never given? Its end is all of
+ * it. */
+static bool is_of_unsent(struct lent *lent, struct errand *e)
+{
+	struct unsent *u = lent->n_unsent ? find_unsent(lent, &e->entry) : NULL;
+
+	if (!u)
+		return false;
+	if (e->kind == ERRAND_COMPLETE)
+		unsent_free(lent, u);
+	errand_return(e, CAUSE_UNAVAILABLE,
+		      "the agent was not given the request");
+	return true;
 }
 
 static void on_errand(struct loop *loop, struct post *p)
@@ -639,6 +707,8 @@ static void on_errand(struct loop *loop, struct post *p)
 		errand_return(e, CAUSE_CLOSED, "the link was lost");
 		return;
 	}
+	if (is_of_unsent(lent, e))
+		return;
 	if (e->kind == ERRAND_EVENT)
 		cds_list_add_tail(&e->node, &lent->errands);
 	if (!cds_list_empty(&link->strangers) || must_wait(link, e))
@@ -694,6 +764,9 @@ static void on_detach(struct loop *loop, struct post *p)
 		else
 			lend_bury(link, e, WIRE_CANCEL_SHUTDOWN);
 	}
+	while (lent->n_unsent)
+		unsent_free(lent, cds_list_first_entry(&lent->unsent,
+						       struct unsent, node));
 	if (lent->link)
 		lent_cut(lent);
 	mem_free(lent);

@@ -206,7 +206,7 @@ static void reply_doubt(struct link *link, const struct entry *tomb)
 /* As it came: reading writes into it. .p NULL: no memory. */
 static struct slice keep_raw(struct link *link, struct slice payload)
 {
-	char *copy = arena_alloc(&link->local->loop->scratch, payload.n + 1);
+	char *copy = arena_alloc(&link->scratch, payload.n + 1);
 
 	if (copy)
 		memcpy(copy, payload.p, payload.n);

@@ -34,6 +34,7 @@
 #define PX_GROUPS	2
 #define PX_SERVERS	2	/* of a group */
 #define PX_WORKERS	3
+#define PX_DOOR		"unix:/door"	/* where agents dial in */
 #define PX_CLIENTS	16
 #define PX_REQUESTS	8	/* of one client */
 #define PX_EXCHANGES	(PX_CLIENTS * PX_REQUESTS)
@@ -122,6 +123,7 @@ struct px_agent {
 	const char *complete;
 	uint64_t head_us, body_us, budget_us;
 	bool hasty;		/* these are short: it may well be late */
+	bool reverse;		/* it dials in, `connections` links in all */
 	/* the process */
 	struct px_temper temper;
 	enum wire_encoding speaks;

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "agent/reverse.h"
 #include "config/load.h"
 #include "exchange/worker.h"
 #include "net/sock.h"
@@ -26,6 +27,8 @@ struct px_host {
 	struct px *px;
 	struct shared shared;
 	struct agent_table *table;
+	struct reverse *door;	/* the first worker's, where agents dial in */
+	int door_fd;
 	struct snapshot *current;
 	uint64_t generation;
 	unsigned live;		/* snapshots */
@@ -227,6 +230,19 @@ static void hold_metrics(struct px_host *h)
 	h->routes[px->n_routes] = hold(h, METRICS_ROUTE, "none", "");
 }
 
+static void open_door(struct px_host *h)
+{
+	struct net_addr a;
+	bool ok = net_addr_parse(SLICE(PX_DOOR), &a);
+
+	ASSERT(ok);
+	h->door_fd = sock_listen(&a, 128);
+	ASSERT(h->door_fd >= 0);
+	h->door = reverse_new(h->workers[0].loop, h->table);
+	ok = h->door && reverse_listen(h->door, h->door_fd);
+	ASSERT(ok);
+}
+
 struct px_host *px_host_start(struct px *px)
 {
 	struct px_host *h = calloc(1, sizeof(*h));
@@ -251,6 +267,7 @@ struct px_host *px_host_start(struct px *px)
 		worker_init(&pw->worker, pw->loop, &h->shared, h->current);
 		begin_listening(pw);
 	}
+	open_door(h);
 	return h;
 }
 
@@ -436,6 +453,8 @@ static void on_drain(struct loop *loop, struct post *p)
 {
 	struct px_worker *pw = container_of(p, struct px_worker, post);
 
+	if (pw == pw->host->workers)
+		reverse_drain(pw->host->door);
 	pw->worker.on_drained = on_drained;
 	worker_drain(&pw->worker);
 	pw->listening[0] = pw->listening[1] = false;
@@ -493,8 +512,10 @@ void px_host_stop(struct px *px, bool drain)
 
 static void worker_down(struct px_worker *pw)
 {
-	struct px *px = pw->host->px;
-
+	if (pw == pw->host->workers) {
+		reverse_free(pw->host->door);
+		sock_close(pw->host->door_fd, false);
+	}
 	worker_fini(&pw->worker);
 	/* What that put off until the end of a turn. */
 	loop_turn(pw->loop, 0);
@@ -502,6 +523,12 @@ static void worker_down(struct px_worker *pw)
 	for (unsigned i = 0; i < 2; i++)
 		if (pw->fds[i] >= 0)
 			sock_close(pw->fds[i], false);
+}
+
+static void loop_down(struct px_worker *pw)
+{
+	struct px *px = pw->host->px;
+
 	PX_CHECK(px, NULL, pw->loop->blocks.live == 0, "%" PRIu64
 		 " blocks are left", pw->loop->blocks.live);
 	PX_CHECK(px, NULL, pw->loop->arenas.live == 0, "%" PRIu64
@@ -517,6 +544,12 @@ void px_host_end(struct px *px)
 	px->ending = true;
 	for (unsigned w = 0; w < px->n_workers; w++)
 		worker_down(&h->workers[w]);
+	/* What they have posted to each other at last. */
+	for (unsigned round = 0; round < 4; round++)
+		for (unsigned w = 0; w < px->n_workers; w++)
+			loop_turn(h->workers[w].loop, 0);
+	for (unsigned w = 0; w < px->n_workers; w++)
+		loop_down(&h->workers[w]);
 	/* Whatever scripts still have in hand. */
 	while (sim_run(px->w, sim_now(px->w) + 3600 * SIM_SECOND))
 		;

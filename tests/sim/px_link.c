@@ -1,4 +1,5 @@
 /* Scripted agents: processes that come and go, their links, frames. */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "px_link.h"
@@ -75,6 +76,8 @@ static void link_gone(struct px_link *l)
 				l->agent->px->x[i].parts[k].link_lost = true;
 }
 
+static void dial_again(struct px_agent *a);
+
 void px_link_close(struct px_link *l)
 {
 	if (l->dead)
@@ -85,11 +88,87 @@ void px_link_close(struct px_link *l)
 	else
 		sim_peer_close(l->peer);
 	link_gone(l);
+	dial_again(l->agent);
+}
+
+/* ---- one that dials in --------------------------------------------------- */
+
+static const struct sim_peer_events link_events;
+
+static struct px_link *link_new(struct px_agent *a)
+{
+	struct px_link *l = calloc(1, sizeof(*l));
+
+	ASSERT(l);
+	l->agent = a;
+	l->next = a->links;
+	a->links = l;
+	l->format.dialect = a->dialect;
+	l->shook = a->dialect == WIRE_V1;
+	return l;
+}
+
+/* With what a handshake would say, see put_limits(). */
+static void dial(struct px_agent *a)
+{
+	struct px_link *l = link_new(a);
+	char frame[512];
+	int n;
+
+	l->dialled = true;
+	l->peer = sim_connect(a->px->w, PX_DOOR, NULL, &link_events, l);
+	n = snprintf(frame + FRAME_HEAD, sizeof(frame) - FRAME_HEAD,
+		     "{\"protocol_version\":2,\"agent_id\":\"%s\","
+		     "\"auth_token\":\"token-of-%s\",\"capabilities\":{"
+		     "\"max_concurrent_requests\":%u,\"limits\":{"
+		     "\"preferred_chunk_size\":%u}}}", a->name, a->name,
+		     a->says_events,
+		     a->dialect == WIRE_V2 ? a->says_chunk : 0);
+	frame_write_head(frame, a->dialect == WIRE_GO ? FRAME_GO_REGISTER :
+			 FRAME_HANDSHAKE, (size_t)n);
+	sim_peer_send(l->peer, frame, FRAME_HEAD + (size_t)n);
+}
+
+/* As many as it wants to have. */
+static void on_dial(void *arg)
+{
+	struct px_agent *a = arg;
+	unsigned n = 0;
+
+	if (!a->up || a->px->ending)
+		return;
+	for (const struct px_link *l = a->links; l; l = l->next)
+		n += !l->dead;
+	for (; n < a->connections; n++)
+		dial(a);
+}
+
+static void dial_again(struct px_agent *a)
+{
+	if (a->reverse && !a->px->ending)
+		sim_after(a->px->w, SIM_MS + sim_below(a->px->w, 60 * SIM_MS),
+			  on_dial, a);
+}
+
+static void take_registered(struct px_link *l, uint8_t type, char *p, size_t n)
+{
+	struct px_agent *a = l->agent;
+
+	/* At the end it may be answered before a byte of it has come. */
+	PX_CHECK(a->px, NULL, type == (a->dialect == WIRE_GO ?
+		 FRAME_GO_REGISTER_ACK : FRAME_HANDSHAKE_REPLY) ||
+		 (a->px->ending && type == FRAME_HANDSHAKE_REPLY),
+		 "agent %s gets %u for its registration", a->name, type);
+	sim_trace(a->px->w, "agent %s is told %.*s", a->name, (int)n, p);
+	if (wire_agent_decode_registered(type, slice_of(p, n))) {
+		l->shook = true;
+		l->format = (struct wire_format){ .dialect = a->dialect };
+		return;
+	}
+	px_link_close(l);
 }
 
 /* ---- the process comes and goes ------------------------------------------ */
-
-static const struct sim_peer_events link_events;
 
 static void on_revive(void *arg)
 {
@@ -98,7 +177,10 @@ static void on_revive(void *arg)
 	if (a->up)
 		return;
 	a->up = true;
-	sim_listen(a->px->w, a->address, &link_events, a);
+	if (a->reverse)
+		on_dial(a);
+	else
+		sim_listen(a->px->w, a->address, &link_events, a);
 }
 
 void px_agent_dies(struct px_agent *a)
@@ -108,7 +190,8 @@ void px_agent_dies(struct px_agent *a)
 	sim_trace(a->px->w, "agent %s dies", a->name);
 	a->up = false;
 	a->n_closed++;
-	sim_unlisten(a->px->w, a->address);
+	if (!a->reverse)
+		sim_unlisten(a->px->w, a->address);
 	for (struct px_link *l = a->links; l; l = l->next)
 		px_link_close(l);
 	sim_after(a->px->w, sim_below(a->px->w, 300 * SIM_MS), on_revive, a);
@@ -138,6 +221,10 @@ static void take_frame(struct px_link *l, uint8_t type, char *p, size_t n)
 		return;
 	}
 	if (!l->shook) {
+		if (l->dialled) {
+			take_registered(l, type, p, n);
+			return;
+		}
 		PX_CHECK(a->px, NULL, l->held == 0,
 			 "agent %s got a frame inside the handshake", a->name);
 		take_handshake(l, type, p, n);
@@ -183,18 +270,22 @@ static void on_link_data(struct sim_peer *peer, const char *p, size_t n)
 static void on_link_accept(struct sim_peer *peer)
 {
 	struct px_agent *a = peer->ctx;
-	struct px_link *l = calloc(1, sizeof(*l));
+	struct px_link *l = link_new(a);
 
-	ASSERT(l);
-	l->agent = a;
 	l->peer = peer;
-	l->next = a->links;
-	a->links = l;
 	peer->ctx = l;
-	l->format.dialect = a->dialect;
-	l->shook = a->dialect == WIRE_V1;
 	if (a->temper.die && sim_chance(a->px->w, 30))
 		px_link_close(l);
+}
+
+/* By the proxy. Who dials in is missing until it is back. */
+static void link_lost(struct px_link *l)
+{
+	struct px_agent *a = l->agent;
+
+	a->n_lost_links++;
+	a->n_closed += a->reverse;
+	dial_again(a);
 }
 
 static void on_link_eof(struct sim_peer *peer)
@@ -203,7 +294,7 @@ static void on_link_eof(struct sim_peer *peer)
 	struct px_agent *a = l->agent;
 
 	if (!l->dead && !a->px->ending)
-		a->n_lost_links++;
+		link_lost(l);
 	link_gone(l);
 	sim_peer_close(peer);
 }
@@ -213,7 +304,7 @@ static void on_link_error(struct sim_peer *peer, int error)
 	struct px_link *l = peer->ctx;
 
 	if (!l->dead && !l->agent->px->ending)
-		l->agent->n_lost_links++;
+		link_lost(l);
 	link_gone(l);
 }
 

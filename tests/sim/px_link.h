@@ -14,6 +14,7 @@ struct px_link {
 	struct px_buf in;
 	struct wire_format format;
 	bool shook, dead;
+	bool dialled;		/* by it; not shook: registering */
 	bool hung;		/* it answers nothing any more */
 	uint64_t free_at;	/* when it has answered all before */
 	unsigned held;		/* answers that are not out yet */

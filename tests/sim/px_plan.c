@@ -122,6 +122,8 @@ static void plan_agent(struct px *px, struct px_agent *a, unsigned i)
 	}
 	a->deny_status = chance(px, 100) ? 418 : 0;
 	plan_dialect(px, a);
+	a->reverse = a->dialect != WIRE_V1 && a->speaks == WIRE_JSON &&
+		     chance(px, 500);
 	a->answers_complete = a->temper.no_ids || chance(px, 800);
 	a->complete = a->answers_complete ?
 		      chance(px, 700) ? "auto" : "always" :
@@ -330,23 +332,29 @@ static void text_agent(struct px_buf *b, const struct px_agent *a)
 
 	static const char *const dialects[] = { "v2", "go", "v1" };
 
-	px_buf_print(b, "  %s:\n    socket: %s\n    dialect: %s\n"
-		     "    encoding: %s\n"
-		     "    msgpack_shape: %s\n    raw_body: %s\n"
+	px_buf_print(b, "  %s:\n    dialect: %s\n"
+		     "    encoding: %s\n    raw_body: %s\n"
 		     "    pseudo_headers: %s\n    chunk_size: %u\n"
-		     "    may_mutate: %s\n", a->name, a->address + 5,
+		     "    may_mutate: %s\n", a->name,
 		     a->says_dialect ? dialects[a->dialect] : "auto",
 		     !a->offer_one ? "auto" :
 		     a->offer == WIRE_JSON ? "json" : "msgpack",
-		     a->events_as_maps ? "map" : "array",
 		     a->raw_body ? "true" : "false",
 		     a->pseudo ? "true" : "false", a->chunk_size,
 		     sides[a->may_mutate]);
-	px_buf_print(b, "    connections: %u\n    max_connections: %u\n"
+	if (a->reverse)
+		px_buf_print(b, "    reverse: { token: token-of-%s }\n",
+			     a->name);
+	else
+		px_buf_print(b, "    socket: %s\n    connections: %u\n"
+			     "    msgpack_shape: %s\n", a->address + 5,
+			     a->connections,
+			     a->events_as_maps ? "map" : "array");
+	px_buf_print(b, "    max_connections: %u\n"
 		     "    depth: %u\n    queue: %u\n    max_concurrency: %u\n"
 		     "    deny_status: %u\n    complete: %s\n"
 		     "    owns_headers: [X-Sim-Owned-%u]\n    timeout: { ",
-		     a->connections, a->max_connections, a->depth, a->queue,
+		     a->max_connections, a->depth, a->queue,
 		     a->concurrency, a->deny_status, a->complete, a->index);
 	text_us(b, "head", a->head_us);
 	text_us(b, ", body", a->body_us);
@@ -415,6 +423,7 @@ char *px_plan_text(struct px *px)
 	px_buf_print(&b, "upstreams:\n");
 	for (unsigned i = 0; i < px->n_groups; i++)
 		text_group(px, &b, i);
+	px_buf_print(&b, "agent_listener: { address: \"%s\" }\n", PX_DOOR);
 	if (px->n_agents)
 		px_buf_print(&b, "agents:\n");
 	for (unsigned i = 0; i < px->n_agents; i++)
