@@ -150,8 +150,10 @@ static void instance_dropped(struct link *link, enum cause cause,
 		__atomic_store_n(&inst->state, INSTANCE_NEW,
 				 __ATOMIC_RELAXED);
 	else if (__atomic_exchange_n(&inst->state, INSTANCE_DOWN,
-				     __ATOMIC_RELAXED) != INSTANCE_DOWN)
+				     __ATOMIC_RELAXED) != INSTANCE_DOWN) {
+		(void)is_new_reason(inst, cause, 0);
 		log_down(link, cause, 0, text);
+	}
 }
 
 /* ---- states ------------------------------------------------------------ */
