@@ -696,8 +696,7 @@ static void on_errand(struct loop *loop, struct post *p)
 	struct lent *lent = e->lent;
 	struct link *link = lent->link;
 
-	CDS_INIT_LIST_HEAD(&e->node);
-	CDS_INIT_LIST_HEAD(&e->wait);
+	e->node.next = e->wait.next = NULL;
 	if (e->kind == ERRAND_CANCEL) {
 		lend_cancel(lent, e->slot, e->why);
 		errand_free(e);

@@ -164,11 +164,13 @@ static struct recall *recall_of(struct link *link, const struct entry *head)
 	return *r;
 }
 
-/* Reads a reply, or remembers what it means. Which event it answers is known
- * only by its id, so nothing is checked against an event yet. */
+/* Reads a reply, or remembers what it means: then *found is its entry. Which
+ * event it answers is else known only by its id, so nothing is checked against
+ * an event yet. */
 static enum decision_fault reply_read(struct link *link, struct slice payload,
 				      struct decision *room,
-				      const struct decision **d)
+				      const struct decision **d,
+				      struct entry **found)
 {
 	struct entry *head = fifo_head(&link->fifo);
 	bool v2 = link->format.dialect == WIRE_V2;
@@ -179,6 +181,7 @@ static enum decision_fault reply_read(struct link *link, struct slice payload,
 
 	if (LIKELY(known)) {
 		*d = known;
+		*found = head;
 		return DECISION_OK;
 	}
 	*d = room;
@@ -219,13 +222,14 @@ bool link_on_reply(struct link *link, struct slice payload)
 	const char *why = NULL;
 	const struct decision *d;
 	struct decision room;
-	struct entry *found, e;
+	struct entry *found = NULL, e;
 	struct slice raw = SLICE_NONE;
 
 	if (UNLIKELY(link->n_strange))
 		raw = keep_raw(link, payload);
-	fault = reply_read(link, payload, &room, &d);
-	found = reply_match(link, d, &why);
+	fault = reply_read(link, payload, &room, &d, &found);
+	if (UNLIKELY(!found))
+		found = reply_match(link, d, &why);
 	if (UNLIKELY(!found && !why)) {
 		if (link->scratch.chunks)
 			arena_reset(&link->scratch);

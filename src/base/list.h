@@ -5,16 +5,18 @@
 #include <stdbool.h>
 #include <urcu/list.h>
 
+/* Of a node that is zeroed until it is put into a list, and taken out by
+ * list_take(). */
 static inline bool list_linked(const struct cds_list_head *node)
 {
-	return node->next && node->next != node;
+	return node->next;
 }
 
 /* Takes a node out and leaves it in a state that list_linked() says no to. */
 static inline void list_take(struct cds_list_head *node)
 {
 	cds_list_del(node);
-	CDS_INIT_LIST_HEAD(node);
+	node->next = NULL;
 }
 
 #endif

@@ -160,8 +160,11 @@ static void note_audit(struct party *p, struct record_agent *r,
 void ask_note(struct party *p, enum event_type type, enum verdict verdict,
 	      enum cause cause, const struct agent_reply *reply)
 {
-	struct record_agent *r = ask_record(p, type);
+	struct record_agent *r;
 
+	if (!access_log_wants(p->ex->worker->shared->access))
+		return;
+	r = ask_record(p, type);
 	if (!r)
 		return;
 	/* Of several chunks the one that was not allowed is what counts, and

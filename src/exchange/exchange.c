@@ -50,7 +50,8 @@ struct exchange *exchange_new(struct client *c, const struct http_head *head,
 	ex = arena_alloc(&arena, sizeof(*ex));
 	if (!ex)
 		return NULL;
-	mem_zero(ex, offsetof(struct exchange, request));
+	mem_zero(ex, offsetof(struct exchange, request.head_event));
+	mem_zero(&ex->response, offsetof(struct flow, head_event));
 	ex->arena = arena;
 	ex->worker = w;
 	ex->client = c;
@@ -144,7 +145,8 @@ static bool make_forwarded(struct exchange *ex, const struct http_head *head)
 	struct flow *f = &ex->request;
 
 	if (!forward_request(&f->head, head, &input, &ex->arena, &result) ||
-	    !edit_apply(&f->head, ops->ops, ops->n, &ex->arena)) {
+	    (ops->n &&
+	     !edit_apply(&f->head, ops->ops, ops->n, &ex->arena))) {
 		exchange_no_memory(ex);
 		return false;
 	}
@@ -494,7 +496,8 @@ static bool copy_response_head(struct exchange *ex,
 	http_head_remove_id(&f->head, HTTP_FIELD_X_REQUEST_ID);
 	fields[f->head.n_fields++] = ex->id_field;
 	f->head.present |= UINT64_C(1) << HTTP_FIELD_X_REQUEST_ID;
-	return edit_apply(&f->head, ops->ops, ops->n, &ex->arena);
+	return !ops->n ||
+	       edit_apply(&f->head, ops->ops, ops->n, &ex->arena);
 }
 
 /* To one of the protocols that were offered, which are those that the route

@@ -342,7 +342,7 @@ struct exchange {
 	unsigned status;		/* sent to the client; 0 none */
 	char timestamp[TIMEFMT_RFC3339_MS];
 	struct record_kept kept;
-	/* flow_init() zeroes them. */
+	/* All is zeroed but their events. */
 	struct flow request, response;
 };
 
@@ -387,6 +387,7 @@ void exchange_no_memory(struct exchange *ex);
 extern const struct source_events flow_source_events;
 extern const struct sink_events flow_sink_events;
 
+/* f is zeroed. */
 void flow_init(struct flow *f, struct exchange *ex,
 	       const struct flow_kind *kind);
 void flow_fini(struct flow *f);

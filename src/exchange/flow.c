@@ -6,7 +6,6 @@
  * without agents: source -> held -> sink, or straight to the sink once the
  * head is there. Before the head has its verdicts all bytes wait in held.
  */
-#include "base/mem.h"
 #include "exchange/exchange.h"
 #include "policy/edit.h"
 #include "policy/forward.h"
@@ -28,7 +27,6 @@ void flow_init(struct flow *f, struct exchange *ex,
 {
 	struct block_pool *pool = &ex->worker->loop->blocks;
 
-	mem_zero(f, offsetof(struct flow, head_event));
 	f->ex = ex;
 	f->kind = kind;
 	outq_init(&f->held, pool);

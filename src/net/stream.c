@@ -351,32 +351,56 @@ static void write_stuck(struct stream *s)
 		write_failed(s, -ENOMEM);
 }
 
-static void write_some(struct stream *s)
+/* False: no more now. */
+static bool write_sent(struct stream *s, ssize_t r, size_t asked)
+{
+	if (UNLIKELY(r < 0)) {
+		if (r == -EAGAIN)
+			write_stuck(s);
+		else
+			write_failed(s, (int)r);
+		return false;
+	}
+	outq_consume(&s->out, (size_t)r);
+	s->bytes_out += (uint64_t)r;
+	s->last_send_us = s->loop->now_us;
+	if (UNLIKELY((size_t)r < asked)) {
+		write_stuck(s);
+		return false;
+	}
+	return true;
+}
+
+static __attribute__((noinline)) void write_many(struct stream *s)
 {
 	struct iovec iov[IOV_MAX_USED];
+	size_t asked;
+	ssize_t r;
 
-	while (!outq_empty(&s->out)) {
+	do {
 		int n = outq_iov(&s->out, iov, IOV_MAX_USED);
-		ssize_t r = s->ops->sendv(s, iov, n);
-		size_t asked = 0;
 
-		if (r < 0) {
-			if (r == -EAGAIN)
-				write_stuck(s);
-			else
-				write_failed(s, (int)r);
-			return;
-		}
+		asked = 0;
 		for (int i = 0; i < n; i++)
 			asked += iov[i].iov_len;
-		outq_consume(&s->out, (size_t)r);
-		s->bytes_out += (uint64_t)r;
-		s->last_send_us = s->loop->now_us;
-		if ((size_t)r < asked) {
-			write_stuck(s);
-			return;
-		}
+		r = s->ops->sendv(s, iov, n);
+	} while (write_sent(s, r, asked) && !outq_empty(&s->out));
+}
+
+static void write_some(struct stream *s)
+{
+	const struct oseg *first = s->out.first;
+	struct iovec iov;
+
+	if (outq_empty(&s->out))
+		return;
+	if (UNLIKELY(first->next)) {
+		write_many(s);
+		return;
 	}
+	iov.iov_base = (void *)(uintptr_t)first->p;
+	iov.iov_len = first->n;
+	(void)write_sent(s, s->ops->sendv(s, &iov, 1), iov.iov_len);
 }
 
 static void note_room(struct stream *s)

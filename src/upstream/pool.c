@@ -53,8 +53,6 @@ static struct upstream_conn *conn_new(struct upstream_local *local)
 	/* h1_connect() clears its own part. */
 	memset((char *)conn + sizeof(conn->h1), 0,
 	       sizeof(*conn) - sizeof(conn->h1));
-	CDS_INIT_LIST_HEAD(&conn->node);
-	CDS_INIT_LIST_HEAD(&conn->age);
 	local->n_conns++;
 	return conn;
 }

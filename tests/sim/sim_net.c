@@ -16,7 +16,7 @@ struct sim_end *end_new(struct sim_world *w, bool unix_like, bool script)
 	e->script = script;
 	e->capacity = net_between(w, w->profile.buffer_min,
 				  w->profile.buffer_max);
-	CDS_INIT_LIST_HEAD(&e->ready);
+	e->ready.next = NULL;
 	/* Never used again: whoever uses a closed one is found out. */
 	e->id = w->next_id++;
 	e->peer.world = w;
