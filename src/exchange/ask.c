@@ -342,26 +342,24 @@ static bool keep_ops(struct party *p, unsigned side,
 	return ok;
 }
 
-/* An agent may name the route's own upstream, or one that the route lists. */
-static bool choose_upstream(struct exchange *ex, struct slice name)
+/* An agent may name the route's own upstream, or one that the route lists.
+ * NULL: none of these. */
+static struct upstream *find_upstream(const struct exchange *ex,
+				      struct slice name)
 {
 	const struct config_route *r = ex->route->config;
 
 	if (!r->upstream)
-		return false;
-	if (slice_eq(name, slice_str(r->upstream->name))) {
-		ex->upstream = ex->route->upstream;
-		return true;
-	}
+		return NULL;
+	if (slice_eq(name, slice_str(r->upstream->name)))
+		return ex->route->upstream;
 	for (unsigned i = 0; i < r->n_agent_upstreams; i++) {
 		const struct config_upstream *u = r->agent_upstreams[i];
 
-		if (!slice_eq(name, slice_str(u->name)))
-			continue;
-		ex->upstream = ex->snapshot->upstreams[u->index];
-		return true;
+		if (slice_eq(name, slice_str(u->name)))
+			return ex->snapshot->upstreams[u->index];
 	}
-	return false;
+	return NULL;
 }
 
 bool ask_take_ops(struct party *p, struct flow *f, const struct decision *d)
@@ -463,6 +461,7 @@ static void head_decided(struct flow *f, struct party *p,
 	struct merge_slot *slot = &f->slots[p - ex->parties];
 	const struct decision *d = reply->decision;
 	bool more = d->needs_more && gets_body(p, f);
+	struct upstream *chosen = NULL;
 
 	if (d->kind != DECISION_ALLOW && !more) {
 		p->decision = arena_alloc(&ex->arena, sizeof(*p->decision));
@@ -475,20 +474,32 @@ static void head_decided(struct flow *f, struct party *p,
 		ask_note(p, type, (enum verdict)d->kind, CAUSE_NONE, reply);
 		return;
 	}
-	if (d->upstream.n > 0 && type == EVENT_REQUEST_HEAD &&
-	    !choose_upstream(ex, d->upstream)) {
-		head_misfit(f, p, type, reply);
-		return;
+	if (d->upstream.n > 0 && type == EVENT_REQUEST_HEAD) {
+		chosen = find_upstream(ex, d->upstream);
+		if (!chosen) {
+			head_misfit(f, p, type, reply);
+			return;
+		}
 	}
 	if (!ask_take_ops(p, f, d)) {
 		if (exchange_open(ex) && !ex->answered)
 			head_misfit(f, p, type, reply);
 		return;
 	}
+	if (chosen)
+		p->upstream = chosen;
 	slot->state = MERGE_ALLOWED;
 	slot->needs_more = more;
 	p->needs_more[f->kind->side] = more;
 	ask_note(p, type, VERDICT_ALLOW, CAUSE_NONE, reply);
+}
+
+/* Like edits, in the agents' order, whichever answered first. */
+static void take_upstream(struct exchange *ex)
+{
+	for (unsigned i = 0; i < ex->n_parties; i++)
+		if (ex->parties[i].upstream)
+			ex->upstream = ex->parties[i].upstream;
 }
 
 /* What the answers so far come to. */
@@ -502,6 +513,8 @@ static void merge_heads(struct flow *f)
 	case MERGE_WAIT:
 		return;
 	case MERGE_ALLOW:
+		if (f == &ex->request)
+			take_upstream(ex);
 		flow_judged(f);
 		return;
 	case MERGE_DECIDED:

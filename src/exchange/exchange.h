@@ -203,6 +203,7 @@ struct party {
 	uint32_t ops_bytes[2];
 	/* A refusal, copied, until it is acted on. */
 	struct decision *decision;
+	struct upstream *upstream;	/* that it chose, or NULL */
 	struct observer *observer;	/* NULL: it enforces */
 	uint16_t fail_status;		/* of a failure under deny */
 	uint8_t fail_cause;

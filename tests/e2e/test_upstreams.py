@@ -497,3 +497,40 @@ def test_agent_upstreams(env):
         eq(fetch(d.port, target="/" + name).status, 502, name)
     eq(d.metric("agent_failures_total", agent="waf", cause="protocol"), 2)
     eq(c.seen, [], "outside the list")
+
+
+def choosers(env, first, second, policy="deny"):
+    """Agents one and two, in this order, and upstreams app, other, third."""
+    one, two = env.agent("one", first), env.agent("two", second)
+    origins = [env.origin(named(i)) for i in range(3)]
+    conf = env.config(origins[0].port,
+                      {name: {"timeout": "10s", "on_failure": policy}
+                       for name in ("one", "two")},
+                      {"agent_upstreams": ["other", "third"]})
+    for name, o in zip(("other", "third"), origins[1:]):
+        conf["upstreams"][name] = {"servers": ["127.0.0.1:%d" % o.port]}
+    return one, two, env.start(conf)
+
+
+def test_agent_upstreams_of_two(env):
+    """The later one in the route counts, whoever answers first."""
+    one, two, d = choosers(
+        env, lambda ev: None,
+        lambda ev: allow(routing_metadata={"upstream": "third"}))
+    c = Raw(d.port)
+    c.request()
+    held = one.wait("request_head")
+    d.wait_metric(1, "agent_decisions_total", agent="two", decision="allow",
+                  event="request_head")
+    held.reply(allow(routing_metadata={"upstream": "other"}))
+    eq(c.response().body, b"2")
+
+
+def test_agent_upstream_not_applied(env):
+    """Of an answer that can't be applied nothing is."""
+    one, two, d = choosers(
+        env, lambda ev: allow(routing_metadata={"upstream": "other"},
+                              request_headers=[set_header("Host", "a/b")]),
+        lambda ev: allow(), "allow")
+    eq(who(d), [0])
+    eq(d.metric("agent_bypass_total", agent="one", cause="protocol"), 1)
