@@ -7,6 +7,7 @@
 #define FORWARD_ROOM	12u
 #define XFF		"x-forwarded-for: "
 #define XFH		"x-forwarded-host: "
+#define HOST		"host: "
 #define XID		"x-request-id: "
 #define LEN(lit)	(sizeof(lit) - 1)
 
@@ -295,7 +296,8 @@ static inline void end_line(struct lines *l, enum http_field_id id,
 			      LEN(name ": " value));			\
 		end_line((l), id, line, LEN(name), 0);			\
 	} while (0)
-/* The most of it all that is literals. */
+/* The most of it all that is literals. Host is put in where X-Forwarded-Host
+ * is not, and is shorter. */
 #define LINES_FIXED							\
 	LEN(XFF "\r\n" "x-forwarded-proto: https\r\n" XFH "\r\n"		\
 	    "via: 1.1 agentproxyd\r\n" XID "\r\n")
@@ -386,6 +388,14 @@ static inline struct slice add_line(struct lines *l, enum http_field_id id,
 	return slice_of(line + n, value.n);
 }
 
+/* An HTTP/1.0 client may leave Host out, what we say to the upstream may not
+ * (RFC 9112, 3.2): the group's name, for want of another. */
+static struct slice host_for_none(const struct config_route *route)
+{
+	return route && route->upstream ? slice_str(route->upstream->name) :
+					  SLICE_NONE;
+}
+
 static bool add_ours(struct http_head *out, const struct http_head *in,
 		     const struct forward_input *input, struct arena *a,
 		     struct forward_result *result)
@@ -395,12 +405,15 @@ static bool add_ours(struct http_head *out, const struct http_head *in,
 	uint8_t flags = 0;
 	size_t list = forwarded_size(in, peer->trusted, &flags);
 	struct lines l = { .next = out->fields + out->n_fields };
+	struct slice host = in->host;
 	const char *start;
 
+	if (UNLIKELY(!host.n))
+		host = host_for_none(input->route);
 	if (LIKELY(!id.n))
 		id = slice_of(input->request_id, FORWARD_ID_LEN);
 	start = l.at = arena_alloc(a, LINES_FIXED + list + peer->ip_len +
-				   in->host.n + id.n);
+				   host.n + id.n);
 	if (!l.at)
 		return false;
 	own = add_forwarded_for(&l, in, peer, list, flags);
@@ -412,9 +425,12 @@ static bool add_ours(struct http_head *out, const struct http_head *in,
 			ADD_STATIC(&l, HTTP_FIELD_X_FORWARDED_PROTO,
 				   "x-forwarded-proto", "http");
 	}
-	if (in->host.n && !(out->present & BIT(HTTP_FIELD_X_FORWARDED_HOST)))
+	if (UNLIKELY(!in->host.n))
+		out->host = host.n ? add_line(&l, HTTP_FIELD_HOST, HOST,
+					      LEN(HOST), host) : host;
+	else if (!(out->present & BIT(HTTP_FIELD_X_FORWARDED_HOST)))
 		add_line(&l, HTTP_FIELD_X_FORWARDED_HOST, XFH, LEN(XFH),
-			 in->host);
+			 host);
 	/* A list, so one more field is one more member (RFC 9110, 7.6.3). */
 	if (UNLIKELY(in->minor == 0))
 		ADD_STATIC(&l, HTTP_FIELD_VIA, "via", "1.0 agentproxyd");

@@ -53,6 +53,7 @@ struct forward_result {
  *   - X-Forwarded-* and Forwarded of a peer that is not trusted are gone;
  *   - X-Forwarded-For, -Proto, -Host, Via and X-Request-Id are ours, built on
  *     what a trusted proxy sent;
+ *   - a request of HTTP/1.0 without Host has the name of its upstream there;
  *   - Range is gone where an agent gets the response body, Expect where one
  *     gets the request body;
  *   - out->upgrade has only what the route lets through.

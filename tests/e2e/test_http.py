@@ -165,6 +165,25 @@ def test_http_10(env):
     c.closed()
 
 
+def test_http_10_without_host(env):
+    """It goes on as HTTP/1.1, which must have one: agents see it, too."""
+    a = env.agent("waf")
+    o = env.origin()
+    d = env.proxy(o.port, {"waf": {}})
+    c = Raw(d.port)
+    c.request(version="1.0", host=None)
+    eq(c.response().status, 200)
+    eq((o.seen[0].version, o.seen[0].all("host")), ("HTTP/1.1", ["app"]))
+    eq(a.of("request_head")[0].headers["host"], ["app"])
+    eq(o.seen[0].get("x-forwarded-host"), None)
+    # A strict server takes it.
+    n = env.proxy(env.nginx("location / { return 200 $host; }"))
+    c = Raw(n.port)
+    c.request(version="1.0", host=None)
+    r = c.response()
+    eq((r.status, r.body), (200, b"app"))
+
+
 def test_http_10_keep_alive(env):
     d = env.proxy(env.origin().port)
     c = Raw(d.port)

@@ -164,7 +164,8 @@ static void test_old(void **state)
 {
 	check_forward("192.0.2.7", "GET / HTTP/1.0||",
 		      "x-forwarded-for: 192.0.2.7|x-forwarded-proto: http|"
-		      "via: 1.0 agentproxyd|x-request-id: " ID "|");
+		      "host: u|via: 1.0 agentproxyd|x-request-id: " ID "|");
+	assert_true(slice_eq(out.host, SLICE("u")));
 	check_forward("192.0.2.7", "GET / HTTP/1.1|Host: h|Via: 1.1 a (b)||",
 		      "Host: h|Via: 1.1 a (b)|" OURS("h"));
 }
