@@ -75,14 +75,14 @@ static bool park(struct client *c)
 		return false;
 	p->listener = l;
 	p->peer = c->peer.peer;
-	fd = h1_take_fd(&c->h1);
+	fd = h1_take_fd(&c->h1, &p->idle, on_idle);
 	if (!watch_start_quiet(loop, &p->watch, fd, on_watch)) {
+		deadline_stop(&p->idle);
 		sock_close(fd, false);
 		mem_free(p);
 		client_free(c);
 		return false;
 	}
-	deadline_start(loop, &p->idle, l->settings.idle_us, on_idle);
 	cds_list_add_tail(&p->node, &l->worker->parked);
 	l->worker->n_clients++;
 	l->n_clients++;

@@ -150,11 +150,12 @@ bool h1_quiet(const struct h1_conn *conn)
 	       stream_quiet(&conn->stream);
 }
 
-int h1_take_fd(struct h1_conn *conn)
+int h1_take_fd(struct h1_conn *conn, struct deadline *idle, deadline_fn *fn)
 {
 	int fd;
 
 	ASSERT(h1_quiet(conn));
+	deadline_move(&conn->read_deadline, idle, fn);
 	fd = stream_take_fd(&conn->stream);
 	h1_close(conn, false);
 	return fd;

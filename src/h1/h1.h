@@ -132,8 +132,9 @@ void h1_drain(struct h1_conn *conn);
 /* SERVER: IDLE, and nothing is buffered or due. */
 bool h1_quiet(const struct h1_conn *conn);
 /* Gives the descriptor of a quiet connection away, for h1_accept() later. No
- * callback after it. */
-int h1_take_fd(struct h1_conn *conn) MUST_CHECK;
+ * callback after it; the idle deadline goes on as *idle. */
+int h1_take_fd(struct h1_conn *conn, struct deadline *idle, deadline_fn *fn)
+	MUST_CHECK;
 /* At once; hard: RST. No callback after it. */
 void h1_close(struct h1_conn *conn, bool hard);
 /*

@@ -122,6 +122,19 @@ static inline bool deadline_running(const struct deadline *d)
 	return list_linked(&d->node);
 }
 
+/* `to` takes the place of `from`, which is stopped: at the same time, with
+ * another fn. If that does not run neither does `to`. */
+static inline void deadline_move(struct deadline *from, struct deadline *to,
+				 deadline_fn *fn)
+{
+	if (!deadline_running(from))
+		return;
+	to->at_us = from->at_us;
+	to->fn = fn;
+	cds_list_add(&to->node, &from->node);
+	list_take(&from->node);
+}
+
 /* ---- work of this turn --------------------------------------------------- */
 
 typedef void task_fn(struct task *t);

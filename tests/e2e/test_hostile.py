@@ -183,6 +183,25 @@ def test_timeouts(env):
     check(by["/slow"]["ended_by"] in ("timeout", "upstream"))
 
 
+def test_idle_is_not_longer_when_parked(env):
+    """A connection that has been quiet is closed before a head that began at
+    the same time is given up, half a second later."""
+    d = env.proxy(env.origin().port, listener={
+        "timeouts": {"idle": "2s", "header": "2500ms"}})
+    for used in (False, True):
+        quiet, slow = Raw(d.port), Raw(d.port)
+        if used:
+            quiet.request()
+            eq(quiet.response().status, 200)
+        slow.send("GET / HT")
+        quiet.closed()
+        slow.sock.setblocking(False)
+        try:
+            raise AssertionError("given up: %r" % slow.sock.recv(9))
+        except BlockingIOError:
+            slow.close()
+
+
 def test_max_connections(env):
     """Who comes too many is refused, but for those that are quiet: the
     quietest goes."""
