@@ -101,28 +101,13 @@ static void give_up(struct exchange *ex)
 
 /* ---- errors -------------------------------------------------------------------- */
 
-/* Is application/json named in Accept, with text nowhere before it? */
 static bool prefers_json(const struct exchange *ex)
 {
 	const struct http_head *h = &ex->request.head;
 	const struct field *f = h->fields ?
 		http_head_find(h, HTTP_FIELD_ACCEPT) : NULL;
-	struct slice v;
 
-	if (!f)
-		return false;
-	v = field_value(f);
-	for (size_t i = 0; i < v.n; i++) {
-		struct slice rest = slice_of(v.p + i, v.n - i);
-
-		if (i > 0 && v.p[i - 1] != ',' && v.p[i - 1] != ' ')
-			continue;
-		if (slice_has_prefix(rest, SLICE("application/json")))
-			return true;
-		if (slice_has_prefix(rest, SLICE("text/")))
-			return false;
-	}
-	return false;
+	return f && http_prefers_json(field_value(f));
 }
 
 static struct slice error_text(struct exchange *ex, struct http_head *h,
@@ -149,11 +134,13 @@ static struct slice error_text(struct exchange *ex, struct http_head *h,
 }
 
 /* The client cannot be trusted to know where its next request begins, or the
- * body that it still sends will not be read. */
-static bool keeps_connection(unsigned status)
+ * body that it still sends will not be read. What follows a CONNECT may be meant
+ * for whom it wanted to talk to, whatever we say to it. */
+static bool keeps_connection(const struct exchange *ex, unsigned status)
 {
-	return status != 400 && status != 408 && status != 413 &&
-	       status != 431 && status != 414 && status != 501;
+	return ex->request.head.method_id != HTTP_CONNECT && status != 400 &&
+	       status != 408 && status != 413 && status != 431 &&
+	       status != 414 && status != 501;
 }
 
 void answer_error(struct exchange *ex, unsigned status, enum ended_by by,
@@ -180,7 +167,7 @@ void answer_error(struct exchange *ex, unsigned status, enum ended_by by,
 	if (ok && status == 405)
 		ok = http_head_add(&h, SLICE("Allow"), SLICE(
 			"GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH, TRACE"));
-	if (!ok || !send_answer(ex, &h, body, keeps_connection(status)))
+	if (!ok || !send_answer(ex, &h, body, keeps_connection(ex, status)))
 		give_up(ex);
 }
 
@@ -282,14 +269,13 @@ static bool make_challenge(struct exchange *ex, struct http_head *h,
 	if (www.n > 0) {
 		h->status = 401;
 		h->reason = http_reason(401);
-		if (!http_value_valid(www) ||
-		    !set_field(ex, h, SLICE("WWW-Authenticate"), www))
+		if (!set_field(ex, h, SLICE("WWW-Authenticate"), www))
 			return false;
 	}
 	if (own.p) {
 		*body = own;
-		return type.n == 0 || (http_value_valid(type) &&
-			set_field(ex, h, SLICE("Content-Type"), type));
+		return type.n == 0 ||
+		       set_field(ex, h, SLICE("Content-Type"), type);
 	}
 	if (www.n > 0) {
 		*body = SLICE("authentication required\n");

@@ -190,6 +190,9 @@ bool http_value_valid(struct slice s);
 bool http_host_valid(struct slice s);		/* host [":" port], see above */
 /* Is token one of a comma-separated list? Case folded. */
 bool http_list_has(struct slice list, struct slice token);
+/* Of an Accept: is application/json named, with no less weight than text, and
+ * before it if they weigh the same? */
+bool http_prefers_json(struct slice accept);
 /* The standard reason phrase; "" if none. */
 struct slice http_reason(unsigned status);
 

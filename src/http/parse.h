@@ -4,6 +4,7 @@
  *	parse.c		bytes to lines to fields: the syntax
  *	facts.c		fields to facts: framing, connection, host, expectation
  *	fields.c	names, lists, hosts; editing of a head
+ *	accept.c	JSON or text
  *	words.c		tables of text
  */
 #ifndef HTTP_PARSE_H

@@ -389,6 +389,19 @@ def test_owns_headers(env):
     eq(o.seen[0].get("x_user"), None)
 
 
+def test_challenge_with_control_character(env):
+    """What the protocol lets an agent say is said, not cut off."""
+    def handler(ev):
+        return {"decision": {"challenge": {"challenge_type": "b", "params": {
+            "www-authenticate": "Basic realm=\"a\x01\"", "body": "x",
+            "content-type": "a/b\x7f"}}}}
+    env.agent("waf", handler)
+    d = env.proxy(env.origin().port, {"waf": {}})
+    r = fetch(d.port)
+    eq((r.status, r.body), (401, b"x"))
+    eq(d.access()[0]["ended_by"], "agent")
+
+
 def test_request_id_is_ours(env):
     """On every response, and the one that the log has."""
     def handler(ev):

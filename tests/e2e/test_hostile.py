@@ -111,10 +111,16 @@ def test_unknown_coding_is_501(env):
 
 
 def test_connect_is_405(env):
-    d = env.proxy(env.origin().port)
+    """And what follows it, which is for a tunnel, is no request."""
+    o = env.origin()
+    d = env.proxy(o.port)
     c = Raw(d.port)
-    c.send("CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\n\r\n")
-    eq(c.response().status, 405)
+    c.send("CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\n\r\n"
+           "GET /inside HTTP/1.1\r\nHost: a\r\n\r\n")
+    r = c.response()
+    eq((r.status, r.get("connection")), (405, "close"))
+    c.closed()
+    eq(o.seen, [])
 
 
 def test_limits(env):

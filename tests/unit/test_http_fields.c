@@ -183,6 +183,32 @@ static void test_editing(void **state)
 	assert_true(h.n_fields == 0 && h.present == 0);
 }
 
+static void test_accept(void **state)
+{
+	static const char *const json[] = {
+		"application/json", "Application/JSON;charset=utf-8",
+		"application/json, text/plain, */*",
+		"*/*, application/json", "application/json;q=0.1",
+		"text/html;q=0.5, application/json",
+		"text/html; q=0.8 ,text/plain;q=0.9, application/json ; q=1.0",
+		"text/plain;q=0, application/json;q=0.001, */*;q=0.0",
+	};
+	static const char *const text[] = {
+		"", "*/*", "application/*", "text/html", "application/jsonp",
+		"application/json-seq", "text/html, application/json",
+		"application/json;q=0", "application/json;q=0.000",
+		"application/json;q=0.1, text/html",
+		"application/json;q=0.9, text/plain",
+		"application/json;q=0.5, */*", "image/png, ;q=1,,",
+		"text/html,application/xhtml+xml,application/xml;q=0.9,*/*",
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(json); i++)
+		assert_true(http_prefers_json(slice_str(json[i])));
+	for (size_t i = 0; i < ARRAY_LEN(text); i++)
+		assert_false(http_prefers_json(slice_str(text[i])));
+}
+
 static void test_reasons(void **state)
 {
 	assert_true(slice_eq(http_reason(200), SLICE("OK")));
@@ -203,6 +229,7 @@ int main(void)
 		cmocka_unit_test(test_every_byte),
 		cmocka_unit_test(test_lists),
 		cmocka_unit_test(test_editing),
+		cmocka_unit_test(test_accept),
 		cmocka_unit_test(test_reasons),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
