@@ -47,6 +47,26 @@ static void count_bad(struct client *c, enum metrics_bad reason)
 	counter_inc(&c->worker->metrics->bad_requests[reason]);
 }
 
+/* What its first line says, if that much can be read: for the log. */
+static void note_line(struct exchange *ex, const struct h1_conn *h1)
+{
+	struct slice in = stream_data(&h1->stream);
+	struct field field;
+	struct http_head head = { .fields = &field, .cap_fields = 1 };
+	uint32_t scanned = 0;
+	enum http_parse rc;
+
+	rc = http_parse_request(in.p, in.n, &h1->settings->limits, &scanned,
+				&head);
+	/* Half a target would look like another one. */
+	if (rc == HTTP_PARSE_MORE && !head.path.p)
+		return;
+	ex->method = head.method;
+	ex->target = head.target;
+	if (head.minor == 1)
+		ex->protocol = "HTTP/1.1";
+}
+
 /* A head that never became one: answered if there is somebody to answer. */
 static void on_abort(void *owner, enum message_fault why,
 		     enum http_parse fault)
@@ -61,12 +81,13 @@ static void on_abort(void *owner, enum message_fault why,
 		client_free(c);
 		return;
 	}
-	ex = exchange_new(c, NULL, NULL);
+	ex = exchange_new(c, NULL, c->h1.stream.in);
 	if (!ex) {
 		h1_close(&c->h1, true);
 		client_free(c);
 		return;
 	}
+	note_line(ex, &c->h1);
 	if (why == MESSAGE_TIMEOUT) {
 		count_bad(c, METRICS_BAD_TIMEOUT);
 		answer_error(ex, 408, ENDED_TIMEOUT, "header_timeout");

@@ -240,6 +240,7 @@ void exchange_begin(struct exchange *ex, const struct http_head *head)
 	ex->method = head->method;
 	ex->target = head->target;
 	ex->host = head->host;
+	ex->protocol = head->minor ? "HTTP/1.1" : "HTTP/1.0";
 	ex->request.head.minor = head->minor;
 	ex->request.head.method_id = head->method_id;
 	if (!ex->listener->config) {

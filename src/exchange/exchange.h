@@ -319,6 +319,7 @@ struct exchange {
 	struct block *response_block;	/* response.head's */
 	struct event_meta meta;
 	struct slice method, host, target;	/* for the log, as received */
+	const char *protocol;		/* the same; NULL: not known */
 	struct slice client_ip;
 	struct field id_field;		/* X-Request-Id, for the response too */
 	struct party *parties;

@@ -129,8 +129,7 @@ static void write_line(struct exchange *ex, uint64_t total_us)
 		.method = ex->method,
 		.host = ex->host,
 		.target = ex->target,
-		.protocol = ex->method.n == 0 ? "" :
-			    ex->request.head.minor ? "HTTP/1.1" : "HTTP/1.0",
+		.protocol = ex->protocol ? ex->protocol : "",
 		.route = k->route,
 		.upstream = k->upstream,
 		.server = k->server,

@@ -131,7 +131,8 @@ struct http_limits {
  * head->cap_fields fields (at least limits->headers of them); everything else
  * is set. *scanned (0 at first) is kept by the caller between calls for the
  * same head, so that a dripping peer costs linear time. MORE: at most
- * header_bytes were looked at. A fault is reported as soon as it can be seen.
+ * header_bytes were looked at. A fault is reported as soon as it can be seen;
+ * method and target have then what was read of them.
  * At most 4 empty lines before a request line are skipped (RFC 9112, 2.2) and
  * counted in head_bytes. What is found does not depend on how the bytes were
  * split; a fault of syntax is told before one of meaning (framing, Host, ...).

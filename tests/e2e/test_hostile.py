@@ -143,6 +143,32 @@ def test_limits(env):
     eq(fetch(d.port, "POST", "/", body=b"a" * 1000).status, 200)
 
 
+def test_refused_heads_in_the_log(env):
+    """Who asked for what is known, also where it was refused."""
+    d = env.proxy(env.origin().port, listener={
+        "limits": {"target_bytes": "64"}, "timeouts": {"header": "500ms"}})
+    cases = [
+        ("GET /a HTTP/1.1\r\nHost: a\r\nX : 1\r\n\r\n", 400, "GET", "/a"),
+        ("GET /b HTTP/1.1\r\nA: 1\r\nB: 2\r\n\r\n", 400, "GET", "/b"),
+        ("PUT /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: x\r\n\r\n",
+         501, "PUT", "/c"),
+        ("GET /%s HTTP/1.1\r\n" % ("d" * 99), 414, "GET", "/" + "d" * 99),
+        ("GET /e HTTP/1.1\r\n" + "A: 1\r\n" * 101 + "\r\n", 431, "GET",
+         "/e"),
+        ("GET http:/f HTTP/1.1\r\n", 400, "GET", "http:/f"),
+        ("GET /g HTTP/1.1\r\nHost: ", 408, "GET", "/g"),
+        ("GET /half", 408, None, None),
+        ("\x16\x03", 400, None, None),
+    ]
+    for i, (data, status, method, target) in enumerate(cases):
+        c = Raw(d.port)
+        c.send(data)
+        eq(c.response().status, status, data)
+        line = d.access(i + 1)[i]
+        eq((line["status"], line["method"], line["target"]),
+           (status, method, target), data)
+
+
 def test_endless_head(env):
     """A head without end is refused at its limit, not kept."""
     d = env.proxy(env.origin().port)
