@@ -34,7 +34,7 @@ FUZZ_SECONDS	?= 30
 
 DEB_BUILD := gcc pkg-config libevent-dev libmsgpack-dev libjansson-dev \
 	     liburcu-dev libyaml-dev
-DEB_TEST  := libcmocka-dev python3 nginx curl wrk binutils procps \
+DEB_TEST  := libcmocka-dev python3 nginx curl wrk binutils procps valgrind \
 	     protobuf-compiler modsecurity-crs
 # For one of the guide's examples; not for everybody, it is large.
 DEB_TEST += $(if $(INTEROP),$(if $(shell command -v go),,golang-go))
@@ -262,9 +262,9 @@ format:
 
 check: deps
 	@$(MAKE_F)asan unit build-sim
-	@$(MAKE_F)release all load
+	@$(MAKE_F)release all load build-guard
 	@$(if $(INTEROP),tests/interop/build)
-	@tests/run lint unit:asan sim:asan e2e:release \
+	@tests/run lint guard unit:asan sim:asan e2e:release \
 		$(if $(INTEROP),interop:release)
 
 check-asan: deps

@@ -19,7 +19,8 @@ $(MICRO): $(MICRO_OBJ) $(LIB_OBJ)
 $(PEERS): %: %.o $(BUILD)/bench/peers/peers.o $(AGENT_OBJ)
 	$(LINK)
 
-# On the simulator's twins of loop and sock, without its scenarios.
+# On the simulator's twins of loop and sock, without its scenarios. `make check`
+# has it too.
 GUARD	:= $(BUILD)/bench/guard/guard
 $(GUARD): $(GUARD).o $(SIM_OBJ) $(patsubst %,$(BUILD)/tests/sim/sim_%.o,\
 		loop net script sock world)
@@ -40,8 +41,8 @@ bench:
 	@bench/peers.py $(BENCH_ARGS)
 
 bench-guard:
-	$(call BENCH_DEPS,valgrind python3)
-	@$(MAKE_F)sim build-guard
+	$(call BENCH_DEPS,valgrind binutils python3)
+	@$(MAKE_F)release build-guard
 	@bench/guard.py
 
 .PHONY: build-micro build-bench build-guard bench-micro bench bench-guard
