@@ -105,9 +105,14 @@ static void listener_configure(struct worker_listener *l)
 void listeners_configure(struct worker *w)
 {
 	struct worker_listener *l;
+	struct client *c;
 
 	cds_list_for_each_entry(l, &w->listeners, node)
 		listener_configure(l);
+	cds_list_for_each_entry(c, &w->clients, node)
+		if (c->listener->config)
+			forward_peer_judge(&c->peer,
+					   c->listener->config->config);
 }
 
 /* ---- accepting ------------------------------------------------------------- */

@@ -30,8 +30,14 @@ void forward_peer_init(struct forward_peer *fp, const struct net_peer *peer,
 		       const struct config_listener *listener)
 {
 	fp->peer = *peer;
-	fp->trusted = is_trusted(listener, peer);
 	fp->ip_len = (uint8_t)net_peer_ip_format(peer, fp->ip);
+	forward_peer_judge(fp, listener);
+}
+
+void forward_peer_judge(struct forward_peer *fp,
+			const struct config_listener *listener)
+{
+	fp->trusted = is_trusted(listener, &fp->peer);
 }
 
 /* A bare address, as X-Forwarded-For has them. */

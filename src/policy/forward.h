@@ -25,6 +25,9 @@ struct forward_peer {
 
 void forward_peer_init(struct forward_peer *fp, const struct net_peer *peer,
 		       const struct config_listener *listener);
+/* The listener's config is another one now: is the peer trusted? */
+void forward_peer_judge(struct forward_peer *fp,
+			const struct config_listener *listener);
 
 struct forward_input {
 	const struct config *config;

@@ -363,6 +363,24 @@ def test_trusted_proxy(env):
     eq((line["client"], line["request_id"]), ("192.0.2.7", "chosen-1"))
 
 
+def test_trusted_proxy_reloaded(env):
+    """Whom a reload takes out is not believed any more, and the other way
+    round, also on connections that are open."""
+    o = env.origin()
+    d = env.proxy(o.port)
+    c = Raw(d.port)
+
+    def client(networks):
+        d.config["listeners"][0]["trusted_proxies"] = networks
+        d.reload()
+        c.request(headers={"X-Forwarded-For": "192.0.2.1"})
+        eq(c.response().status, 200)
+        return o.seen[-1].get("x-forwarded-for")
+    for _ in range(2):
+        eq(client([]), "127.0.0.1")
+        eq(client(["127.0.0.0/8"]), "192.0.2.1, 127.0.0.1")
+
+
 def test_routes(env):
     a = env.origin(lambda x: x.answer(200, b"a"))
     b = env.origin(lambda x: x.answer(200, b"b"))
