@@ -56,6 +56,14 @@ def compiler():
     return ", ".join(sorted(set(found))) or "unknown"
 
 
+def comparable(case):
+    """base64 has a part of its own for AVX2."""
+    if not case.endswith("-json") or not case.startswith("post"):
+        return True
+    with open("/proc/cpuinfo") as f:
+        return "avx2" in f.read().split()
+
+
 def read_record():
     """The compiler, and instructions by case."""
     by, counts = None, {}
@@ -110,6 +118,9 @@ def main():
     everything = subprocess.run([PROGRAM], capture_output=True, text=True,
                                 check=True).stdout.split()
     cases = cases or everything
+    for case in [c for c in cases if not comparable(c)]:
+        print(f"[SKIPPED] {case}: no AVX2, and the record has it")
+        cases = [c for c in cases if c != case]
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         counts = dict(zip(cases, pool.map(per_exchange, cases)))
     if update:
