@@ -47,6 +47,11 @@ static bool check_bytes(struct slice text, struct faults *f)
 	unsigned line = 1, col = 1, told = 0;
 	bool indent = true;
 
+	if (text.n >= 2 && (memcmp(s, "\xff\xfe", 2) == 0 ||
+			    memcmp(s, "\xfe\xff", 2) == 0)) {
+		faults_add(f, 1, 1, "yaml", "is UTF-16: save it as UTF-8");
+		return false;
+	}
 	for (size_t i = 0; i < text.n;) {
 		uint32_t c = 0;
 		size_t len = utf8_next(s + i, text.n - i, &c);
