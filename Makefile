@@ -10,6 +10,7 @@
 #	make dialects waf-time	docs/dialects.md of what ran; what a WAF costs
 #	make sim SEEDS=1-1000	the simulator; SEED=7 replays one, verbosely
 #	make sim-mutations	does it find faults that are put in?
+#	make chaos		agents that go wrong: docs/chaos.md
 #	make fuzz FUZZ_SECONDS=60
 #	make pgo		build/pgo: release, after a look at what is run
 #	make bench-micro	see bench/bench.mk
@@ -282,6 +283,11 @@ check-e2e: deps
 	@$(MAKE_F)release all load
 	@tests/run e2e:release
 
+# Every way for an agent to go wrong, under load; writes its table.
+chaos: deps
+	@$(MAKE_F)release all load
+	@tests/e2e/chaos.py --table docs/chaos.md
+
 # Agents on the public crates; wants cargo (rustc 1.95) and protoc, else all is
 # skipped. `make check INTEROP=1` has it too.
 VECTOR_TESTS := $(addprefix build/asan/tests/unit/test_wire_,vectors dialects)
@@ -404,6 +410,6 @@ print-objects:
 
 .PHONY: all lib install-lib unit unit-tsan build-sim sim sim-mutations run-fuzz \
 	fuzz load lint format check check-asan check-tsan check-e2e check-interop \
-	dialects waf-time demo deps install deb \
+	dialects waf-time chaos demo deps install deb \
 	uninstall dist clean print-objects pgo
 .SECONDARY:
