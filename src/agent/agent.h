@@ -151,7 +151,7 @@ struct agent_call {
 	uint8_t fail_cause;
 	uint8_t bucket;			/* in the queue, by route */
 	bool trial;			/* of a breaker that is half open */
-	bool lent;			/* another worker's: see lend.c */
+	bool lent;			/* another worker's: errand.h */
 	const char *fail_text;
 };
 

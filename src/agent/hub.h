@@ -1,5 +1,5 @@
-/* Private to hub.c and lend.c: which workers have links of an agent that dials
- * in. */
+/* Private to hub.c, borrow.c and lend.c: which workers have links of an agent
+ * that dials in. */
 #ifndef AGENT_HUB_H
 #define AGENT_HUB_H
 
@@ -32,7 +32,7 @@ static inline struct hub_slot *hub_slot_of(const struct agent_local *l)
 
 /* The worker with links that has most of them for its loans; NULL: none. */
 struct hub_slot *hub_find_lender(struct hub *h, const struct hub_slot *but);
-/* lend.c: there are links of its own. The borrowed one takes nothing new, and
+/* borrow.c: there are links of its own. The borrowed one takes nothing new, and
  * goes when it has nothing to do. */
 void borrowed_retire(struct link *link);
 

@@ -6,8 +6,8 @@
  * pick.c (which link), fair.c (the queue), breaker.c, health.c, control.c
  * (what agents say of themselves), questions.c (what go-v2 agents have to be
  * asked), limits.c (what the handshake says), reverse.c (agents that dial
- * in), hub.c and lend.c (their links, used by several workers), print.c
- * (/agents), tomb.c (replies that nobody waits for).
+ * in), hub.c, borrow.c and lend.c (their links, used by several workers),
+ * print.c (/agents), tomb.c (replies that nobody waits for).
  *
  * Who tells whom: failures of calls are always told by the call's own task,
  * decisions from inside the link's on_read. So a link may die anywhere, also
@@ -141,7 +141,7 @@ struct link {
 	uint8_t backoff;		/* failed handshakes in a row, capped */
 	bool extra;			/* opened on demand */
 	bool dialled_in;		/* by the agent */
-	bool borrowed;			/* from another worker: see lend.c */
+	bool borrowed;			/* from another worker: errand.h */
 	bool was_up;
 	bool opened;			/* its replies have ids, if any have */
 	bool unordered;			/* a reply came out of order */
@@ -160,7 +160,7 @@ struct link {
 					 * ping interval */
 	struct deadline pong, partial, check, pause, lazy;
 	struct task reap;
-	/* lend.c's. */
+	/* borrow.c's and lend.c's. */
 	struct loan *loan;		/* borrowed, while it is not DOWN */
 	struct cds_list_head lent;	/* struct lent: to other workers */
 	struct cds_list_head strangers;	/* struct errand: their events, the
@@ -674,7 +674,7 @@ void link_flush_completes(struct link *link);
 /* The link is gone: its sessions are lost, what waits on it fails. */
 void link_drop_sessions(struct link *link);
 
-/* ---- hub.c, lend.c: agents that dial in --------------------------------- */
+/* ---- hub.c, borrow.c, lend.c: agents that dial in ------------------------ */
 
 /* Which worker has links of the agent. Counted; any thread. */
 struct hub *hub_new(unsigned n_workers) MUST_CHECK;

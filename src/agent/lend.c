@@ -1,69 +1,9 @@
-/*
- * Agents that dial in: how a worker that has no link of one asks over another
- * one's (hub.c knows who has some).
- *
- * A worker without a link borrows one. What it has then looks like any other
- * link, with sessions and a FIFO of its own, but instead of a stream there is
- * another worker behind it, which owns the connection:
- *
- *	borrower			lender
- *	local_borrow	--attach-->	on_attach: struct lent on its link
- *	on_attached	<----------
- *	loan_send	--errand-->	on_errand: into the connection and its
- *	on_errand_back	<-payload--	FIFO; the reply goes back as it came
- *	loan_end	--detach-->	on_detach: what is under way is buried
- *	on_detached	<----------	(nothing of the lender follows it)
- *
- * Everything that counts (events, decisions, failures, time-outs) is the
- * borrower's. The lender's FIFO has an entry for each event, owned by the
- * errand's call: it finds the reply that belongs to it, by order or id, as for
- * its own. An errand goes back exactly once: with a reply, or without.
- *
- * Each post is one thread's until it is posted and the other's after. Who made
- * a struct frees it, after the last post that names it: a loan when `detached`
- * has come back, a lent when `detach` has come; the loop's queue keeps the
- * order of each poster. So no count is shared and no lock taken. None of them
- * points to the agent, which may be gone before the last post is read: they
- * find a worker's part of it by the hub, which is counted.
- */
-#include "agent/hub.h"
-#include "base/mem.h"
+/* The worker that owns the connection, and sends what others have for it; see
+ * errand.h. */
+#include "agent/errand.h"
 
-#define BORROW_RETRY_US		20000u
-#define RETIRED_US		100000u
-#define SPARE_MAX		32u	/* errands kept by a loan */
 #define LATE_MAX		1024u	/* completes that wait on a link */
 #define UNSENT_MAX		1024u	/* the oldest of more is forgotten */
-
-enum loan_state { LOAN_ATTACHING, LOAN_UP, LOAN_DETACHING };
-
-struct errand;
-
-/* The borrower's, but for what a post says. */
-struct loan {
-	struct post post, lost;
-	struct hub *hub;
-	struct loop *home, *away;
-	struct link *link;		/* borrowed; NULL: has no use for it */
-	struct lent *lent;		/* the lender's; NULL: refused */
-	struct wire_format format;	/* the lent link's, as those below */
-	uint32_t chunk_size;
-	uint64_t max_body;
-	struct errand *loaded;		/* encoded, not sent yet */
-	struct errand *spare;
-	unsigned n_spare;
-	enum loan_state state;
-};
-
-/* The lender's. */
-struct lent {
-	struct cds_list_head node;	/* in link->lent */
-	struct cds_list_head errands;	/* events that were not answered */
-	struct cds_list_head unsent;	/* struct unsent */
-	unsigned n_unsent;
-	struct loan *loan;
-	struct link *link;		/* NULL: lost */
-};
 
 /* An exchange whose head was given up before it went out: the agent has never
  * heard of it, and the borrower has sent, or will, more about it. */
@@ -71,376 +11,6 @@ struct unsent {
 	struct cds_list_head node;
 	struct entry id;
 };
-
-enum errand_kind { ERRAND_EVENT, ERRAND_COMPLETE, ERRAND_CANCEL };
-
-struct errand {
-	struct post post;
-	enum errand_kind kind;
-	struct loan *loan;
-	struct lent *lent;
-	uint32_t slot;			/* in the borrower's FIFO */
-	enum wire_cancel why;
-	struct entry entry;		/* as it stands there */
-	/* A frame, or the reply's payload. */
-	char *bytes;
-	size_t n, size;
-	/* The lender's. */
-	struct agent_call call;		/* owns the entry in its FIFO */
-	struct cds_list_head node;	/* in lent->errands */
-	struct cds_list_head wait;	/* in link->strangers */
-	/* What came of it; cause NONE: bytes are a reply's. */
-	enum cause cause;
-	const char *text;
-	struct errand *next;		/* spare */
-};
-
-/* ---- the borrower: one link ---------------------------------------------- */
-
-static void errand_free(struct errand *e)
-{
-	if (e)
-		mem_free(e->bytes);
-	mem_free(e);
-}
-
-static void loan_free(struct loan *loan)
-{
-	struct errand *e;
-
-	while ((e = loan->spare) != NULL) {
-		loan->spare = e->next;
-		errand_free(e);
-	}
-	errand_free(loan->loaded);
-	hub_put(loan->hub);
-	mem_free(loan);
-}
-
-static void on_borrow_again(struct deadline *d)
-{
-	local_borrow(container_of(d, struct agent_local, borrow));
-}
-
-static void borrow_later(struct agent_local *l)
-{
-	deadline_start(l->loop, &l->borrow, BORROW_RETRY_US, on_borrow_again);
-}
-
-static void on_detached(struct loop *loop, struct post *p)
-{
-	loan_free(container_of(p, struct loan, post));
-}
-
-static void on_detach(struct loop *loop, struct post *p);
-
-static void loan_detach(struct loan *loan)
-{
-	loan->state = LOAN_DETACHING;
-	loop_post(loan->away, &loan->post, on_detach);
-}
-
-void loan_end(struct link *link)
-{
-	struct loan *loan = link->loan;
-
-	if (!loan)
-		return;
-	link->loan = NULL;
-	loan->link = NULL;
-	/* Else on_attached() finds that nobody wants it. */
-	if (loan->state == LOAN_UP)
-		loan_detach(loan);
-}
-
-static void on_attached(struct loop *loop, struct post *p)
-{
-	struct loan *loan = container_of(p, struct loan, post);
-	struct link *link = loan->link;
-
-	if (!loan->lent) {
-		if (link) {
-			link->loan = NULL;
-			link_set_state(link, LINK_DOWN);
-			borrow_later(link->local);
-		}
-		loan_free(loan);
-		return;
-	}
-	loan->state = LOAN_UP;
-	if (!link) {
-		loan_detach(loan);
-		return;
-	}
-	link->format = loan->format;
-	link->chunk_size = loan->chunk_size;
-	link->max_body = loan->max_body;
-	link->depth = link->full_depth = link->local->agent->config.depth;
-	link->opened = true;
-	link->unordered = link->no_ids = false;
-	link->last_reply_us = link->last_used_us = loop->now_us;
-	link_set_state(link, LINK_UP);
-	link_serve(link);
-}
-
-static void on_attach(struct loop *loop, struct post *p);
-
-static bool loan_begin(struct link *link, struct hub_slot *lender)
-{
-	struct agent_local *l = link->local;
-	struct loan *loan = mem_zalloc(sizeof(*loan));
-
-	if (!loan)
-		return false;
-	loan->hub = hub_get(l->agent->hub);
-	loan->home = l->loop;
-	loan->away = rcu_fetch(&lender->loop);
-	loan->link = link;
-	link->loan = loan;
-	link_set_state(link, LINK_CONNECTING);
-	loop_post(loan->away, &loan->post, on_attach);
-	return true;
-}
-
-static bool has_own_link(const struct agent_local *l)
-{
-	return l->n_up > (l->borrowed && l->borrowed->state == LINK_UP);
-}
-
-void local_borrow(struct agent_local *l)
-{
-	struct link *link = l->borrowed;
-	struct hub_slot *lender;
-
-	if (has_own_link(l) || l->yields)
-		return;
-	if (link && link->state != LINK_DOWN) {
-		link->paused = false;	/* it was to go, and is needed */
-		return;
-	}
-	lender = hub_find_lender(l->agent->hub, hub_slot_of(l));
-	if (!lender)
-		return;		/* a wake will come */
-	if (!link) {
-		link = link_new(l, &l->instances[0], true);
-		l->borrowed = link;
-	}
-	if (!link || !loan_begin(link, lender))
-		borrow_later(l);
-}
-
-/* There are links of its own: the borrowed one takes nothing new, and goes
- * when it has nothing to do. */
-static void on_retired(struct deadline *d)
-{
-	struct link *link = container_of(d, struct link, timer);
-
-	if (!link->paused)
-		return;
-	if (link_is_idle(link))
-		link_close(link);
-	else
-		deadline_start(link->local->loop, d, RETIRED_US, on_retired);
-}
-
-void borrowed_retire(struct link *link)
-{
-	if (link->state != LINK_UP) {
-		link_close(link);
-		return;
-	}
-	link->paused = true;
-	deadline_start(link->local->loop, &link->timer, RETIRED_US, on_retired);
-}
-
-/* ---- the borrower: what goes over it -------------------------------------- */
-
-/* With room for n bytes. NULL: no memory. */
-static struct errand *errand_new(struct loan *loan, size_t n)
-{
-	struct errand *e = loan->spare;
-
-	if (e) {
-		loan->spare = e->next;
-		loan->n_spare--;
-	} else {
-		e = mem_zalloc(sizeof(*e));
-	}
-	if (e && e->size < n) {
-		char *bytes = mem_realloc(e->bytes, n);
-
-		if (!bytes) {
-			errand_free(e);
-			return NULL;
-		}
-		e->bytes = bytes;
-		e->size = n;
-	}
-	if (!e)
-		return NULL;
-	e->loan = loan;
-	e->lent = loan->lent;
-	e->n = n;
-	return e;
-}
-
-static void errand_spare(struct errand *e)
-{
-	struct loan *loan = e->loan;
-
-	if (loan->n_spare >= SPARE_MAX) {
-		errand_free(e);
-		return;
-	}
-	e->next = loan->spare;
-	loan->spare = e;
-	loan->n_spare++;
-}
-
-/* Takes what stands in q. NULL: no memory. */
-static struct errand *errand_pack(struct loan *loan, struct outq *q)
-{
-	struct errand *e = errand_new(loan, q->bytes);
-	char *to = e ? e->bytes : NULL;
-
-	for (const struct oseg *s = q->first; e && s; s = s->next) {
-		memcpy(to, s->p, s->n);
-		to += s->n;
-	}
-	outq_clear(q);
-	return e;
-}
-
-enum wire_result loan_encode(struct link *link, const struct event *ev,
-			     unsigned *transcoded)
-{
-	struct outq *q = &link->stream.out;
-	enum wire_result result = wire_encode_event(q, &link->format, ev,
-						    transcoded);
-
-	if (result != WIRE_OK)
-		return result;
-	errand_free(link->loan->loaded);
-	link->loan->loaded = errand_pack(link->loan, q);
-	return link->loan->loaded ? WIRE_OK : WIRE_NO_MEMORY;
-}
-
-static void on_errand(struct loop *loop, struct post *p);
-
-static void errand_post(struct errand *e, enum errand_kind kind)
-{
-	e->kind = kind;
-	loop_post(e->loan->away, &e->post, on_errand);
-}
-
-void loan_send(struct link *link, const struct entry *entry, uint32_t slot)
-{
-	struct loan *loan = link->loan;
-	struct errand *e = loan->loaded;
-
-	loan->loaded = NULL;
-	e->entry = *entry;
-	e->slot = slot;
-	errand_post(e, ERRAND_EVENT);
-}
-
-void loan_complete(struct link *link, const struct event *ev)
-{
-	struct loan *loan = link->loan;
-	unsigned transcoded = 0;
-	struct errand *e;
-
-	if (loan_encode(link, ev, &transcoded) != WIRE_OK) {
-		/* The agent would keep the exchange for ever. */
-		link_lost(link, CAUSE_CLOSED, RETRY_SOON, "out of memory");
-		return;
-	}
-	counter_inc(&link->local->metrics->events[EVENT_COMPLETE]);
-	counter_add(&link->local->metrics->transcoded, transcoded);
-	e = loan->loaded;
-	loan->loaded = NULL;
-	memset(&e->entry, 0, sizeof(e->entry));
-	link_set_id(link, &e->entry, ev->meta, 0);
-	errand_post(e, ERRAND_COMPLETE);
-}
-
-void loan_cancel(struct link *link, uint32_t slot, enum wire_cancel why)
-{
-	struct errand *e = errand_new(link->loan, 0);
-
-	if (!e)
-		return;		/* its reply will be late, then */
-	e->slot = slot;
-	e->why = why;
-	errand_post(e, ERRAND_CANCEL);
-}
-
-/* The reply in a block of our own, as a stream would have read it. */
-static void borrower_read(struct link *link, struct errand *e)
-{
-	struct loop *loop = link->local->loop;
-	struct block *b = block_new(&loop->blocks, e->n ? e->n : 1);
-
-	if (!b) {
-		link_lost(link, CAUSE_OVERLOAD, RETRY_SOON,
-			  "out of memory for a reply");
-		return;
-	}
-	memcpy(b->data, e->bytes, e->n);
-	b->used = (uint32_t)e->n;
-	link->stream.in = b;
-	(void)link_on_reply(link, slice_of(b->data, e->n));
-	link->stream.in = NULL;
-	block_put(b);
-}
-
-/* There will be none. */
-static void borrower_fail(struct link *link, const struct errand *e)
-{
-	struct fifo *f = &link->fifo;
-	struct entry *entry;
-	struct agent_call *call;
-
-	if (e->slot - f->head >= f->tail - f->head)
-		return;
-	entry = fifo_at(f, e->slot);
-	if (entry->flags & ENTRY_GONE)
-		return;
-	call = entry->owner;
-	fifo_remove(f, entry);
-	link_update_stalled(link);
-	if (!call)
-		return;
-	counter_dec(&link->instance->in_flight);
-	call->link = NULL;
-	call_fail(call, e->cause, e->text);
-}
-
-static void on_errand_back(struct loop *loop, struct post *p)
-{
-	struct errand *e = container_of(p, struct errand, post);
-	struct link *link = e->loan->link;
-
-	if (link && e->cause == CAUSE_NONE)
-		borrower_read(link, e);
-	else if (link)
-		borrower_fail(link, e);
-	errand_spare(e);
-	/* A callback may have closed it. */
-	if (link && link->local && link->state == LINK_UP)
-		link_serve(link);
-}
-
-static void on_lost(struct loop *loop, struct post *p)
-{
-	struct loan *loan = container_of(p, struct loan, lost);
-
-	if (loan->link)
-		link_lost(loan->link, CAUSE_CLOSED, RETRY_SOON,
-			  "the agent closed the link");
-}
-
-/* ---- the lender ----------------------------------------------------------- */
 
 static struct link *find_lendable(const struct agent_local *l)
 {
@@ -455,7 +25,7 @@ static struct link *find_lendable(const struct agent_local *l)
 	return best;
 }
 
-static void on_attach(struct loop *loop, struct post *p)
+void lend_on_attach(struct loop *loop, struct post *p)
 {
 	struct loan *loan = container_of(p, struct loan, post);
 	struct hub_slot *s = &loan->hub->slot[loop->index];
@@ -475,7 +45,7 @@ static void on_attach(struct loop *loop, struct post *p)
 		loan->max_body = link->max_body;
 	}
 	loan->lent = lent;
-	loop_post(loan->home, &loan->post, on_attached);
+	loop_post(loan->home, &loan->post, borrow_on_attached);
 }
 
 static void unsent_free(struct lent *lent, struct unsent *u)
@@ -529,7 +99,7 @@ static void errand_return(struct errand *e, enum cause cause, const char *text)
 	}
 	e->cause = cause;
 	e->text = text;
-	loop_post(e->loan->home, &e->post, on_errand_back);
+	loop_post(e->loan->home, &e->post, borrow_on_errand_back);
 }
 
 void lend_failed(struct link *link, struct agent_call *call, enum cause cause,
@@ -690,7 +260,7 @@ static bool is_of_unsent(struct lent *lent, struct errand *e)
 	return true;
 }
 
-static void on_errand(struct loop *loop, struct post *p)
+void lend_on_errand(struct loop *loop, struct post *p)
 {
 	struct errand *e = container_of(p, struct errand, post);
 	struct lent *lent = e->lent;
@@ -743,11 +313,11 @@ void lend_link_lost(struct link *link)
 	link->n_strange_late = 0;
 	cds_list_for_each_entry_safe(lent, tmp, &link->lent, node) {
 		lent_cut(lent);
-		loop_post(lent->loan->home, &lent->loan->lost, on_lost);
+		loop_post(lent->loan->home, &lent->loan->lost, borrow_on_lost);
 	}
 }
 
-static void on_detach(struct loop *loop, struct post *p)
+void lend_on_detach(struct loop *loop, struct post *p)
 {
 	struct loan *loan = container_of(p, struct loan, post);
 	struct lent *lent = loan->lent;
@@ -771,5 +341,5 @@ static void on_detach(struct loop *loop, struct post *p)
 	mem_free(lent);
 	__atomic_sub_fetch(&loan->hub->slot[loop->index].lent, 1,
 			   __ATOMIC_RELAXED);
-	loop_post(loan->home, &loan->post, on_detached);
+	loop_post(loan->home, &loan->post, borrow_on_detached);
 }

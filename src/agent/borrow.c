@@ -1,0 +1,340 @@
+/* The worker that has no link of its own, and asks over another one's; see
+ * errand.h. */
+#include "agent/errand.h"
+
+#define BORROW_RETRY_US		20000u
+#define RETIRED_US		100000u
+#define SPARE_MAX		32u	/* errands kept by a loan */
+
+/* ---- one link ------------------------------------------------------------- */
+
+static void loan_free(struct loan *loan)
+{
+	struct errand *e;
+
+	while ((e = loan->spare) != NULL) {
+		loan->spare = e->next;
+		errand_free(e);
+	}
+	errand_free(loan->loaded);
+	hub_put(loan->hub);
+	mem_free(loan);
+}
+
+static void on_borrow_again(struct deadline *d)
+{
+	local_borrow(container_of(d, struct agent_local, borrow));
+}
+
+static void borrow_later(struct agent_local *l)
+{
+	deadline_start(l->loop, &l->borrow, BORROW_RETRY_US, on_borrow_again);
+}
+
+void borrow_on_detached(struct loop *loop, struct post *p)
+{
+	loan_free(container_of(p, struct loan, post));
+}
+
+static void loan_detach(struct loan *loan)
+{
+	loan->state = LOAN_DETACHING;
+	loop_post(loan->away, &loan->post, lend_on_detach);
+}
+
+void loan_end(struct link *link)
+{
+	struct loan *loan = link->loan;
+
+	if (!loan)
+		return;
+	link->loan = NULL;
+	loan->link = NULL;
+	/* Else borrow_on_attached() finds that nobody wants it. */
+	if (loan->state == LOAN_UP)
+		loan_detach(loan);
+}
+
+void borrow_on_attached(struct loop *loop, struct post *p)
+{
+	struct loan *loan = container_of(p, struct loan, post);
+	struct link *link = loan->link;
+
+	if (!loan->lent) {
+		if (link) {
+			link->loan = NULL;
+			link_set_state(link, LINK_DOWN);
+			borrow_later(link->local);
+		}
+		loan_free(loan);
+		return;
+	}
+	loan->state = LOAN_UP;
+	if (!link) {
+		loan_detach(loan);
+		return;
+	}
+	link->format = loan->format;
+	link->chunk_size = loan->chunk_size;
+	link->max_body = loan->max_body;
+	link->depth = link->full_depth = link->local->agent->config.depth;
+	link->opened = true;
+	link->unordered = link->no_ids = false;
+	link->last_reply_us = link->last_used_us = loop->now_us;
+	link_set_state(link, LINK_UP);
+	link_serve(link);
+}
+
+static bool loan_begin(struct link *link, struct hub_slot *lender)
+{
+	struct agent_local *l = link->local;
+	struct loan *loan = mem_zalloc(sizeof(*loan));
+
+	if (!loan)
+		return false;
+	loan->hub = hub_get(l->agent->hub);
+	loan->home = l->loop;
+	loan->away = rcu_fetch(&lender->loop);
+	loan->link = link;
+	link->loan = loan;
+	link_set_state(link, LINK_CONNECTING);
+	loop_post(loan->away, &loan->post, lend_on_attach);
+	return true;
+}
+
+static bool has_own_link(const struct agent_local *l)
+{
+	return l->n_up > (l->borrowed && l->borrowed->state == LINK_UP);
+}
+
+void local_borrow(struct agent_local *l)
+{
+	struct link *link = l->borrowed;
+	struct hub_slot *lender;
+
+	if (has_own_link(l) || l->yields)
+		return;
+	if (link && link->state != LINK_DOWN) {
+		link->paused = false;	/* it was to go, and is needed */
+		return;
+	}
+	lender = hub_find_lender(l->agent->hub, hub_slot_of(l));
+	if (!lender)
+		return;		/* a wake will come */
+	if (!link) {
+		link = link_new(l, &l->instances[0], true);
+		l->borrowed = link;
+	}
+	if (!link || !loan_begin(link, lender))
+		borrow_later(l);
+}
+
+/* There are links of its own: the borrowed one takes nothing new, and goes
+ * when it has nothing to do. */
+static void on_retired(struct deadline *d)
+{
+	struct link *link = container_of(d, struct link, timer);
+
+	if (!link->paused)
+		return;
+	if (link_is_idle(link))
+		link_close(link);
+	else
+		deadline_start(link->local->loop, d, RETIRED_US, on_retired);
+}
+
+void borrowed_retire(struct link *link)
+{
+	if (link->state != LINK_UP) {
+		link_close(link);
+		return;
+	}
+	link->paused = true;
+	deadline_start(link->local->loop, &link->timer, RETIRED_US, on_retired);
+}
+
+/* ---- what goes over it ---------------------------------------------------- */
+
+/* With room for n bytes. NULL: no memory. */
+static struct errand *errand_new(struct loan *loan, size_t n)
+{
+	struct errand *e = loan->spare;
+
+	if (e) {
+		loan->spare = e->next;
+		loan->n_spare--;
+	} else {
+		e = mem_zalloc(sizeof(*e));
+	}
+	if (e && e->size < n) {
+		char *bytes = mem_realloc(e->bytes, n);
+
+		if (!bytes) {
+			errand_free(e);
+			return NULL;
+		}
+		e->bytes = bytes;
+		e->size = n;
+	}
+	if (!e)
+		return NULL;
+	e->loan = loan;
+	e->lent = loan->lent;
+	e->n = n;
+	return e;
+}
+
+static void errand_spare(struct errand *e)
+{
+	struct loan *loan = e->loan;
+
+	if (loan->n_spare >= SPARE_MAX) {
+		errand_free(e);
+		return;
+	}
+	e->next = loan->spare;
+	loan->spare = e;
+	loan->n_spare++;
+}
+
+/* Takes what stands in q. NULL: no memory. */
+static struct errand *errand_pack(struct loan *loan, struct outq *q)
+{
+	struct errand *e = errand_new(loan, q->bytes);
+	char *to = e ? e->bytes : NULL;
+
+	for (const struct oseg *s = q->first; e && s; s = s->next) {
+		memcpy(to, s->p, s->n);
+		to += s->n;
+	}
+	outq_clear(q);
+	return e;
+}
+
+enum wire_result loan_encode(struct link *link, const struct event *ev,
+			     unsigned *transcoded)
+{
+	struct outq *q = &link->stream.out;
+	enum wire_result result = wire_encode_event(q, &link->format, ev,
+						    transcoded);
+
+	if (result != WIRE_OK)
+		return result;
+	errand_free(link->loan->loaded);
+	link->loan->loaded = errand_pack(link->loan, q);
+	return link->loan->loaded ? WIRE_OK : WIRE_NO_MEMORY;
+}
+
+static void errand_post(struct errand *e, enum errand_kind kind)
+{
+	e->kind = kind;
+	loop_post(e->loan->away, &e->post, lend_on_errand);
+}
+
+void loan_send(struct link *link, const struct entry *entry, uint32_t slot)
+{
+	struct loan *loan = link->loan;
+	struct errand *e = loan->loaded;
+
+	loan->loaded = NULL;
+	e->entry = *entry;
+	e->slot = slot;
+	errand_post(e, ERRAND_EVENT);
+}
+
+void loan_complete(struct link *link, const struct event *ev)
+{
+	struct loan *loan = link->loan;
+	unsigned transcoded = 0;
+	struct errand *e;
+
+	if (loan_encode(link, ev, &transcoded) != WIRE_OK) {
+		/* The agent would keep the exchange for ever. */
+		link_lost(link, CAUSE_CLOSED, RETRY_SOON, "out of memory");
+		return;
+	}
+	counter_inc(&link->local->metrics->events[EVENT_COMPLETE]);
+	counter_add(&link->local->metrics->transcoded, transcoded);
+	e = loan->loaded;
+	loan->loaded = NULL;
+	memset(&e->entry, 0, sizeof(e->entry));
+	link_set_id(link, &e->entry, ev->meta, 0);
+	errand_post(e, ERRAND_COMPLETE);
+}
+
+void loan_cancel(struct link *link, uint32_t slot, enum wire_cancel why)
+{
+	struct errand *e = errand_new(link->loan, 0);
+
+	if (!e)
+		return;		/* its reply will be late, then */
+	e->slot = slot;
+	e->why = why;
+	errand_post(e, ERRAND_CANCEL);
+}
+
+/* The reply in a block of our own, as a stream would have read it. */
+static void borrower_read(struct link *link, struct errand *e)
+{
+	struct loop *loop = link->local->loop;
+	struct block *b = block_new(&loop->blocks, e->n ? e->n : 1);
+
+	if (!b) {
+		link_lost(link, CAUSE_OVERLOAD, RETRY_SOON,
+			  "out of memory for a reply");
+		return;
+	}
+	memcpy(b->data, e->bytes, e->n);
+	b->used = (uint32_t)e->n;
+	link->stream.in = b;
+	(void)link_on_reply(link, slice_of(b->data, e->n));
+	link->stream.in = NULL;
+	block_put(b);
+}
+
+/* There will be none. */
+static void borrower_fail(struct link *link, const struct errand *e)
+{
+	struct fifo *f = &link->fifo;
+	struct entry *entry;
+	struct agent_call *call;
+
+	if (e->slot - f->head >= f->tail - f->head)
+		return;
+	entry = fifo_at(f, e->slot);
+	if (entry->flags & ENTRY_GONE)
+		return;
+	call = entry->owner;
+	fifo_remove(f, entry);
+	link_update_stalled(link);
+	if (!call)
+		return;
+	counter_dec(&link->instance->in_flight);
+	call->link = NULL;
+	call_fail(call, e->cause, e->text);
+}
+
+void borrow_on_errand_back(struct loop *loop, struct post *p)
+{
+	struct errand *e = container_of(p, struct errand, post);
+	struct link *link = e->loan->link;
+
+	if (link && e->cause == CAUSE_NONE)
+		borrower_read(link, e);
+	else if (link)
+		borrower_fail(link, e);
+	errand_spare(e);
+	/* A callback may have closed it. */
+	if (link && link->local && link->state == LINK_UP)
+		link_serve(link);
+}
+
+void borrow_on_lost(struct loop *loop, struct post *p)
+{
+	struct loan *loan = container_of(p, struct loan, lost);
+
+	if (loan->link)
+		link_lost(loan->link, CAUSE_CLOSED, RETRY_SOON,
+			  "the agent closed the link");
+}
+
