@@ -557,18 +557,24 @@ def test_protocol_errors(env):
 @both_encodings
 def test_pipelined_links(env):
     """Many exchanges in flight on few links, answered backwards."""
-    held, lock = [], threading.Lock()
+    held, firsts, lock = [], [], threading.Lock()
 
     def handler(ev):
-        if ev.uri == "/first":
-            return allow()
         with lock:
-            held.append(ev)
+            (firsts if ev.uri == "/first" else held).append(ev)
     n = 60
     a, o, d = setup(env, handler, {"connections": 2, "max_connections": 2,
                                    "timeout": "10s"})
-    for _ in range(4):          # then its replies are known to carry ids
-        eq(fetch(d.port, target="/first").status, 200)
+    d.wait_metric(2, "agent_links", agent="waf", state="up")
+    for _ in range(2):      # then both links' replies are known to carry ids
+        pair = [Raw(d.port) for _ in range(2)]
+        for c in pair:
+            c.request(target="/first")
+        wait_for(lambda: len(firsts) == 2, "one event on each link")
+        while firsts:
+            firsts.pop().reply(allow())
+        for c in pair:
+            eq(c.response().status, 200)
     cs = [Raw(d.port) for _ in range(n)]
     for i, c in enumerate(cs):
         c.request(target="/%d" % i)
