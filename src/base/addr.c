@@ -154,6 +154,8 @@ bool net_peer_in(const struct net_peer *p, uint8_t family,
 	unsigned max = family == AF_INET ? 32 : 128;
 	unsigned bytes = bits / 8, rest = bits % 8;
 
+	if (family == AF_UNIX)
+		return p->family == AF_UNIX;
 	if (p->family != family || bits > max ||
 	    (family != AF_INET && family != AF_INET6))
 		return false;

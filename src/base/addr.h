@@ -39,7 +39,8 @@ void net_peer_from(const struct net_addr *a, struct net_peer *out);
  * length. NUL-terminated. */
 size_t net_peer_ip_format(const struct net_peer *p, char out[INET6_ADDRSTRLEN]);
 
-/* Is the peer in this network? bits are of the family's own length. */
+/* Is the peer in this network? bits are of the family's own length. AF_UNIX:
+ * does it come by a Unix socket? */
 bool net_peer_in(const struct net_peer *p, uint8_t family,
 		 const uint8_t ip[16], unsigned bits);
 

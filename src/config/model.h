@@ -18,7 +18,7 @@ struct config_address {
 };
 
 struct config_network {
-	uint8_t family;		/* AF_INET or AF_INET6 */
+	uint8_t family;		/* AF_INET, AF_INET6; AF_UNIX: by socket */
 	uint8_t bits;
 	uint8_t ip[16];
 };

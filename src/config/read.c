@@ -233,6 +233,26 @@ bool loader_same_address(const struct config_address *a,
 	       memcmp(&a->addr.sa, &b->addr.sa, a->addr.len) == 0;
 }
 
+/* Who comes by a Unix socket has no address: it is trusted as `unix`, or
+ * nobody is. */
+static void check_trusted(struct loader *l, const struct node *map,
+			  const struct config_listener *lis)
+{
+	bool local = lis->address.text &&
+		     lis->address.addr.sa.sa_family == AF_UNIX, named = false;
+
+	for (unsigned i = 0; i < lis->n_trusted_proxies; i++)
+		named |= lis->trusted_proxies[i].family == AF_UNIX;
+	if (named && !local && lis->address.text)
+		loader_fault_at(l, node_get(map, "trusted_proxies"),
+				"trusted_proxies", "`unix` has no effect: the "
+				"address is no Unix socket");
+	else if (local && !named && lis->n_trusted_proxies)
+		loader_fault_at(l, node_get(map, "trusted_proxies"),
+				"trusted_proxies", "has no effect without "
+				"`unix`: the address is a Unix socket");
+}
+
 /* Against the listeners before it. */
 static void check_listener(struct loader *l, const struct node *map,
 			   struct config_listener *lis)
@@ -251,6 +271,7 @@ static void check_listener(struct loader *l, const struct node *map,
 	    lis->address.addr.sa.sa_family != AF_UNIX)
 		loader_fault_at(l, node_get(map, "mode"), "mode",
 				"has no effect: the address is no Unix socket");
+	check_trusted(l, map, lis);
 }
 
 static void check_limits(struct loader *l, const struct node *map,

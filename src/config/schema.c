@@ -89,7 +89,7 @@ static const struct config_row rows[] = {
 { LISTENER("mode"), OTHER("octal number", read_mode, show_mode),
   IN(config_listener, mode), .fallback = "0666",
   .help = "of a Unix socket's file: who may connect" },
-{ LISTENER("trusted_proxies"), OTHER("list of networks", read_networks,
+{ LISTENER("trusted_proxies"), OTHER("list of networks, or unix", read_networks,
   show_networks), .fallback = "[]",
   .help = "peers whose X-Forwarded-* and X-Request-Id are kept" },
 { LISTENER("max_connections"), NUMBER(1, 1000000),

@@ -176,7 +176,9 @@ json_t *show_networks(const struct config_row *row, const void *object)
 		const struct config_network *net = &lis->trusted_proxies[i];
 		char ip[INET6_ADDRSTRLEN];
 
-		if (inet_ntop(net->family, net->ip, ip, sizeof(ip)))
+		if (net->family == AF_UNIX)
+			json_array_append_new(list, json_string("unix"));
+		else if (inet_ntop(net->family, net->ip, ip, sizeof(ip)))
 			json_array_append_new(list, json_sprintf("%s/%u", ip,
 								 net->bits));
 	}

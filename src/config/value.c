@@ -202,6 +202,10 @@ bool value_network(const char *text, struct config_network *out, char *why)
 	unsigned most;
 
 	memset(out, 0, sizeof(*out));
+	if (strcmp(text, "unix") == 0) {
+		out->family = AF_UNIX;
+		return true;
+	}
 	if (len >= sizeof(host))
 		return fail(why, "must be a network, as in `10.0.0.0/8`");
 	memcpy(host, text, len);

@@ -1,4 +1,5 @@
 """Where clients connect, and each limit and time-out of theirs, key by key."""
+import json
 import os
 import resource
 import socket
@@ -16,10 +17,10 @@ class UnixRaw(Raw):
         self.buf = b""
 
 
-def unix_get(path, target="/"):
+def unix_get(path, target="/", fields=()):
     c = UnixRaw(path)
     try:
-        c.request(target=target)
+        c.request(target=target, headers=fields)
         return c.response()
     finally:
         c.close()
@@ -54,6 +55,27 @@ def test_unix_listener(env):
     d.reload()
     wait_for(lambda: not os.path.exists(path), "the file goes")
     eq(unix_get(open_path).status, 200)
+
+
+def test_unix_listener_trusted(env):
+    """Who terminates TLS in front of us may come by a Unix socket."""
+    o = env.origin()
+    plain, trusted = env.path("plain.sock"), env.path("trusted.sock")
+    c = env.config(o.port)
+    c["listeners"] += [
+        {"name": "plain", "address": "unix:" + plain},
+        {"name": "trusted", "address": "unix:" + trusted,
+         "trusted_proxies": ["unix", "10.0.0.0/8"]}]
+    d = env.start(c)
+    for path in (plain, trusted):
+        unix_get(path, "/", {"X-Forwarded-For": "192.0.2.9, 10.1.2.3",
+                             "X-Forwarded-Proto": "https"})
+    eq([(x.get("x-forwarded-for"), x.get("x-forwarded-proto"))
+        for x in o.seen], [("unix", "http"),
+                           ("192.0.2.9, 10.1.2.3, unix", "https")])
+    eq([x["client"] for x in d.access(2)], ["unix", "192.0.2.9"])
+    eq(json.loads(d.admin("/config").text)["config"]["listeners"][2]
+       ["trusted_proxies"], ["unix", "10.0.0.0/8"])
 
 
 def test_many_listeners(env):

@@ -198,6 +198,14 @@ static void test_listeners(void **state)
 	  "`10.0.0.0/8`\n"
 	  "f:4:39: listeners[0].trusted_proxies[2]: bits must be 0 to 128\n" },
 	{ "listeners:\n  - name: a\n    address: 1.2.3.4:5\n"
+	  "    trusted_proxies: [unix]\n",
+	  "f:4:22: listeners[0].trusted_proxies: `unix` has no effect: the "
+	  "address is no Unix socket\n" },
+	{ "listeners:\n  - name: a\n    address: unix:/a\n"
+	  "    trusted_proxies: [10.0.0.0/8]\n",
+	  "f:4:22: listeners[0].trusted_proxies: has no effect without `unix`: "
+	  "the address is a Unix socket\n" },
+	{ "listeners:\n  - name: a\n    address: 1.2.3.4:5\n"
 	  "    limits: { header_bytes: 8KiB, target_bytes: 9KiB }\n",
 	  "f:4:49: listeners[0].limits.target_bytes: is more than "
 	  "header_bytes\n" },
@@ -612,7 +620,7 @@ static void test_normalised(void **state)
 		"  - name: a\n"
 		"    address: unix:/run/a\n"
 		"    trusted_proxies: [10.1.2.3/8, '::ffff:192.168.1.1/120', "
-		"2001:db8::1, 0.0.0.0/0]\n"
+		"2001:db8::1, 0.0.0.0/0, unix]\n"
 		"    limits: { header_bytes: 4KiB }\n"
 		"upstreams: { u: { servers: ['[::1]:1'] } }\n"
 		"agents:\n"
@@ -622,7 +630,7 @@ static void test_normalised(void **state)
 		"routes: [{ match: { host: '*.EXAMPLE.com' }, upstream: u }]\n");
 	const struct config_network *n = c->listeners[0].trusted_proxies;
 
-	assert_int_equal(c->listeners[0].n_trusted_proxies, 4);
+	assert_int_equal(c->listeners[0].n_trusted_proxies, 5);
 	assert_int_equal(n[0].family, AF_INET);
 	assert_int_equal(n[0].bits, 8);
 	assert_memory_equal(n[0].ip, "\x0a\0\0\0", 4);
@@ -632,6 +640,7 @@ static void test_normalised(void **state)
 	assert_int_equal(n[2].family, AF_INET6);
 	assert_int_equal(n[2].bits, 128);
 	assert_int_equal(n[3].bits, 0);
+	assert_int_equal(n[4].family, AF_UNIX);
 	assert_int_equal(c->listeners[0].limits.target_bytes, 4096);
 	assert_int_equal(c->agents[0].connections, 2);
 	assert_int_equal(c->agents[1].max_connections, 20);
