@@ -44,7 +44,8 @@ static void test_syntax(void **state)
 
 	CHECK_BAD(bad);
 	check_bad_n("w: a\0b\n", 7, "f:1:5: yaml: holds a NUL byte\n");
-	check_bad_n("\xff\xfew\0", 4, "f:1:1: yaml: is not UTF-8\n");
+	check_bad_n("\xff\xfew\0", 4, "f:1:1: yaml: is UTF-16: save it as "
+		    "UTF-8\n");
 }
 
 static void test_size(void **state)
