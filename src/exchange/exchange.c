@@ -150,10 +150,12 @@ static bool make_forwarded(struct exchange *ex, const struct http_head *head)
 		exchange_no_memory(ex);
 		return false;
 	}
+	ex->id_field = UNLIKELY(ops->n) ?
+		*http_head_find(&f->head, HTTP_FIELD_X_REQUEST_ID) :
+		f->head.fields[f->head.n_fields - 1];
 	/* Ours with the upstream, whatever the client wants with us. */
 	f->head.keep_alive = true;
 	ex->meta.request_id = result.request_id;
-	ex->id_field = *http_head_find(&f->head, HTTP_FIELD_X_REQUEST_ID);
 	ex->meta.client_ip = ex->client_ip = result.client_ip;
 	ex->meta.client_port = result.client_port;
 	f->has_body = head->framing == HTTP_BODY_CHUNKED ||

@@ -325,6 +325,26 @@ static void list_add_sorted(struct deadline_list *l, struct deadline *d)
 		l->armed = false;	/* it is the first now */
 }
 
+/* Without a list of that duration, or one whose timer does not run. */
+static __attribute__((noinline)) void
+deadline_start_slow(struct loop_impl *impl, struct deadline *d,
+		    uint64_t duration_us)
+{
+	struct deadline_list *l = list_find(impl, duration_us);
+
+	if (!l)
+		l = list_new(impl, duration_us);
+	if (LIKELY(l != &impl->odd)) {
+		d->at_us = impl->pub.now_us + l->duration_us;
+		cds_list_add_tail(&d->node, &l->entries);
+	} else {
+		d->at_us = impl->pub.now_us + duration_us;
+		list_add_sorted(l, d);
+	}
+	if (!l->armed)
+		list_arm(l);
+}
+
 void deadline_start(struct loop *loop, struct deadline *d,
 		    uint64_t duration_us, deadline_fn *fn)
 {
@@ -337,17 +357,12 @@ void deadline_start(struct loop *loop, struct deadline *d,
 	duration_us = min_u64(duration_us, DURATION_MAX);
 	d->fn = fn;
 	l = list_find(impl, duration_us);
-	if (UNLIKELY(!l))
-		l = list_new(impl, duration_us);
-	if (LIKELY(l != &impl->odd)) {
-		d->at_us = loop->now_us + l->duration_us;
-		cds_list_add_tail(&d->node, &l->entries);
-	} else {
-		d->at_us = loop->now_us + duration_us;
-		list_add_sorted(l, d);
+	if (UNLIKELY(!l || !l->armed)) {
+		deadline_start_slow(impl, d, duration_us);
+		return;
 	}
-	if (UNLIKELY(!l->armed))
-		list_arm(l);
+	d->at_us = loop->now_us + duration_us;
+	cds_list_add_tail(&d->node, &l->entries);
 }
 
 void deadline_stop(struct deadline *d)

@@ -55,7 +55,7 @@ struct forward_result {
  *     taken for X-User, as CGI does;
  *   - X-Forwarded-* and Forwarded of a peer that is not trusted are gone;
  *   - X-Forwarded-For, -Proto, -Host, Via and X-Request-Id are ours, built on
- *     what a trusted proxy sent;
+ *     what a trusted proxy sent; the last one is the last field;
  *   - a request of HTTP/1.0 without Host has the name of its upstream there;
  *   - Range is gone where an agent gets the response body, Expect where one
  *     gets the request body;

@@ -1,7 +1,6 @@
 #include "wire/recall.h"
 
 #include "base/mem.h"
-#include "wire/utf8.h"
 
 /* An agent whose replies all differ must not pay for each twice. */
 #define LEARN_EVERY	16u
@@ -25,23 +24,6 @@ void recall_free(struct recall *r)
 	mem_free(r);
 }
 
-/* Without a call, for a reply is short. */
-static inline bool same(const char *a, const char *b, size_t n)
-{
-#ifdef __SSE2__
-	if (LIKELY(n >= 16)) {
-		__m128i all = _mm_cmpeq_epi8(utf8_load128(a + n - 16),
-					     utf8_load128(b + n - 16));
-
-		for (size_t i = 0; i + 16 < n; i += 16)
-			all = _mm_and_si128(all, _mm_cmpeq_epi8(
-				utf8_load128(a + i), utf8_load128(b + i)));
-		return _mm_movemask_epi8(all) == 0xffff;
-	}
-#endif
-	return utf8_same(a, b, n);
-}
-
 const struct decision *recall_find(struct recall *r, struct slice payload,
 				   const char id[EVENT_ID_LEN])
 {
@@ -49,9 +31,9 @@ const struct decision *recall_find(struct recall *r, struct slice payload,
 
 	if (payload.n != r->len || payload.n == 0)
 		return NULL;
-	if (!same(payload.p + r->id_at, id, EVENT_ID_LEN) ||
-	    !same(payload.p, r->raw, r->id_at) ||
-	    !same(payload.p + behind, r->raw + behind, r->len - behind))
+	if (memcmp(payload.p + r->id_at, id, EVENT_ID_LEN) != 0 ||
+	    memcmp(payload.p, r->raw, r->id_at) != 0 ||
+	    memcmp(payload.p + behind, r->raw + behind, r->len - behind) != 0)
 		return NULL;
 	r->decision.id.p = payload.p + r->id_at;
 	return &r->decision;
