@@ -5,6 +5,7 @@
 #define BORROW_RETRY_US		20000u
 #define RETIRED_US		100000u
 #define SPARE_MAX		32u	/* errands kept by a loan */
+#define SPARE_BYTES		(128u * 1024)	/* and not if it is larger */
 
 /* ---- one link ------------------------------------------------------------- */
 
@@ -188,7 +189,7 @@ static void errand_spare(struct errand *e)
 {
 	struct loan *loan = e->loan;
 
-	if (loan->n_spare >= SPARE_MAX) {
+	if (loan->n_spare >= SPARE_MAX || e->size > SPARE_BYTES) {
 		errand_free(e);
 		return;
 	}
@@ -273,6 +274,24 @@ void loan_cancel(struct link *link, uint32_t slot, enum wire_cancel why)
 	errand_post(e, ERRAND_CANCEL);
 }
 
+/* NULL: it is gone. */
+static struct entry *entry_at(const struct link *link, uint32_t slot)
+{
+	const struct fifo *f = &link->fifo;
+	struct entry *e = fifo_at(f, slot);
+
+	if (slot - f->head >= f->tail - f->head || (e->flags & ENTRY_GONE))
+		return NULL;
+	return e;
+}
+
+/* The lender may have sent what came later first, while its agent wanted no new
+ * exchange: so order alone says nothing here. */
+struct entry *loan_entry(const struct link *link)
+{
+	return entry_at(link, link->loan->reading);
+}
+
 /* The reply in a block of our own, as a stream would have read it. */
 static void borrower_read(struct link *link, struct errand *e)
 {
@@ -287,6 +306,7 @@ static void borrower_read(struct link *link, struct errand *e)
 	memcpy(b->data, e->bytes, e->n);
 	b->used = (uint32_t)e->n;
 	link->stream.in = b;
+	e->loan->reading = e->slot;
 	(void)link_on_reply(link, slice_of(b->data, e->n));
 	link->stream.in = NULL;
 	block_put(b);
@@ -296,13 +316,10 @@ static void borrower_read(struct link *link, struct errand *e)
 static void borrower_fail(struct link *link, const struct errand *e)
 {
 	struct fifo *f = &link->fifo;
-	struct entry *entry;
+	struct entry *entry = entry_at(link, e->slot);
 	struct agent_call *call;
 
-	if (e->slot - f->head >= f->tail - f->head)
-		return;
-	entry = fifo_at(f, e->slot);
-	if (entry->flags & ENTRY_GONE)
+	if (!entry)
 		return;
 	call = entry->owner;
 	fifo_remove(f, entry);

@@ -49,6 +49,7 @@ struct loan {
 	uint32_t chunk_size;
 	uint64_t max_body;
 	struct errand *loaded;		/* encoded, not sent yet */
+	uint32_t reading;		/* the slot whose reply is read */
 	struct errand *spare;
 	unsigned n_spare;
 	enum loan_state state;

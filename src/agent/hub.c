@@ -74,24 +74,26 @@ static void on_wake(struct loop *loop, struct post *p)
 	struct hub *h = container_of(s - loop->index, struct hub, slot[0]);
 
 	__atomic_store_n(&s->woken, false, __ATOMIC_SEQ_CST);
-	if (s->local)
+	if (s->local) {
 		local_borrow(s->local);
+		instance_share_depth(s->local, &s->local->instances[0]);
+	}
 	hub_put(h);
 }
 
-/* Whoever has no link may borrow one now. */
+/* Links have come or gone: whoever has none may borrow one now, and each has
+ * another part of what the agent takes at a time. */
 static void hub_wake(struct hub *h, const struct hub_slot *but)
 {
 	for (unsigned w = 0; w < h->n; w++) {
 		struct hub_slot *s = &h->slot[w];
-		struct loop *loop = rcu_fetch(&s->loop);
 
-		if (s == but || !loop ||
-		    !__atomic_load_n(&s->open, __ATOMIC_ACQUIRE) ||
+		/* Either we see that it is open, or hub_join() our link. */
+		if (s == but || !__atomic_load_n(&s->open, __ATOMIC_SEQ_CST) ||
 		    __atomic_exchange_n(&s->woken, true, __ATOMIC_SEQ_CST))
 			continue;
 		hub_get(h);
-		loop_post(loop, &s->wake, on_wake);
+		loop_post(rcu_fetch(&s->loop), &s->wake, on_wake);
 	}
 }
 
@@ -151,7 +153,25 @@ void hub_link_up(struct link *link)
 
 void hub_link_down(struct link *link)
 {
-	__atomic_sub_fetch(&hub_slot_of(link->local)->links, 1, __ATOMIC_SEQ_CST);
+	struct agent_local *l = link->local;
+	struct hub_slot *s = hub_slot_of(l);
+
+	__atomic_sub_fetch(&s->links, 1, __ATOMIC_SEQ_CST);
+	if (link->instance->share)
+		hub_wake(l->agent->hub, s);
+}
+
+unsigned hub_share(const struct agent_local *l, unsigned stated)
+{
+	struct hub *h = l->agent->hub;
+	uint64_t own = __atomic_load_n(&hub_slot_of(l)->links,
+				       __ATOMIC_RELAXED);
+	uint64_t all = 0, part;
+
+	for (unsigned w = 0; w < h->n; w++)
+		all += __atomic_load_n(&h->slot[w].links, __ATOMIC_RELAXED);
+	part = all ? stated * own / all : stated;
+	return part ? (unsigned)part : 1;
 }
 
 /* ---- a hand-over ----------------------------------------------------------- */
@@ -189,4 +209,5 @@ void agent_local_yield(struct agent *a, struct loop *loop)
 			continue;
 		link_close(link);
 	}
+	local_borrow(l);
 }

@@ -247,7 +247,9 @@ struct agent_instance {
 /* A worker's view of an instance; counters are read by the admin port. */
 struct instance_local {
 	struct agent_instance *shared;
-	unsigned share;		/* of events at a time; 0: no limit */
+	/* Of events at a time, 0: no limit. Of an agent that dials in that is
+	 * for all workers, see hub_share(). */
+	unsigned share;
 	struct counter links_up, links, in_flight;
 };
 
@@ -693,6 +695,9 @@ void hub_leave(struct agent_local *l);
 /* An own link. */
 void hub_link_up(struct link *link);
 void hub_link_down(struct link *link);
+/* What the worker's links have of what the agent takes at a time: as much as
+ * they are among all of them. */
+unsigned hub_share(const struct agent_local *l, unsigned stated);
 /* Without an own link: borrows one, if there is one. */
 void local_borrow(struct agent_local *l);
 
@@ -704,6 +709,9 @@ enum wire_result loan_encode(struct link *link, const struct event *ev,
 void loan_send(struct link *link, const struct entry *entry, uint32_t slot);
 void loan_complete(struct link *link, const struct event *ev);
 void loan_cancel(struct link *link, uint32_t slot, enum wire_cancel why);
+/* The entry that the reply which is being read was sent for; NULL: it is gone.
+ */
+struct entry *loan_entry(const struct link *link);
 
 /* A link that is lent: an entry of call's (->lent) was answered, or will not
  * be. payload.p NULL: no memory for it. */
@@ -712,7 +720,7 @@ void lend_answered(struct link *link, struct agent_call *call,
 void lend_failed(struct link *link, struct agent_call *call, enum cause cause,
 		 const char *text);
 /* Sends one of those that wait. False: none, or no room. */
-bool lend_serve(struct link *link) MUST_CHECK;
+bool lend_serve(struct link *link);
 void lend_flush_completes(struct link *link);
 void lend_link_lost(struct link *link);
 

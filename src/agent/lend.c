@@ -19,7 +19,9 @@ static struct link *find_lendable(const struct agent_local *l)
 	for (unsigned i = 0; i < l->n_up; i++) {
 		struct link *link = l->up[i];
 
-		if (!link->borrowed && (!best || link->n_lent < best->n_lent))
+		/* One that has no part of what the agent takes has no room. */
+		if (!link->borrowed && link->full_depth &&
+		    (!best || link->n_lent < best->n_lent))
 			best = link;
 	}
 	return best;
@@ -174,14 +176,26 @@ static bool must_wait(const struct link *link, const struct errand *e)
 	       (link->paused && e->entry.type == EVENT_REQUEST_HEAD);
 }
 
-bool lend_serve(struct link *link)
+/* In order; but heads that wait until the agent wants new exchanges again are
+ * in nobody's way. */
+static struct errand *next_stranger(const struct link *link)
 {
 	struct errand *e;
 
-	if (cds_list_empty(&link->strangers))
-		return false;
-	e = cds_list_first_entry(&link->strangers, struct errand, wait);
-	if (must_wait(link, e))
+	cds_list_for_each_entry(e, &link->strangers, wait) {
+		if (!must_wait(link, e))
+			return e;
+		if (!link->paused || !link_has_room(link))
+			break;
+	}
+	return NULL;
+}
+
+bool lend_serve(struct link *link)
+{
+	struct errand *e = next_stranger(link);
+
+	if (!e)
 		return false;
 	list_take(&e->wait);
 	if (e->kind == ERRAND_COMPLETE)
@@ -280,10 +294,13 @@ void lend_on_errand(struct loop *loop, struct post *p)
 		return;
 	if (e->kind == ERRAND_EVENT)
 		cds_list_add_tail(&e->node, &lent->errands);
-	if (!cds_list_empty(&link->strangers) || must_wait(link, e))
-		lend_keep(link, e);
-	else
+	if (cds_list_empty(&link->strangers) && !must_wait(link, e)) {
 		lend_send(link, e);
+		return;
+	}
+	lend_keep(link, e);
+	if (link->state == LINK_UP && link->paused)
+		(void)lend_serve(link);
 }
 
 static void lent_cut(struct lent *lent)

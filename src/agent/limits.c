@@ -70,8 +70,11 @@ void link_take_limits(struct link *link, const struct wire_handshake *h)
 		link->chunk_size = CHUNK_LEAST;
 	if (h->max_body_size)
 		link->max_body = h->max_body_size;
-	/* Each worker has its part, and at least one. */
-	if (h->max_concurrency)
+	/* Each worker has its part, and at least one. Who dials in may have
+	 * links at few of them: see hub_share(). */
+	if (h->max_concurrency && a->hub)
+		link->instance->share = h->max_concurrency;
+	else if (h->max_concurrency)
 		link->instance->share = h->max_concurrency / a->n_workers ?
 					h->max_concurrency / a->n_workers : 1;
 	tell_limits(link, h);
@@ -90,8 +93,10 @@ void instance_share_depth(struct agent_local *l,
 			  const struct instance_local *inst)
 {
 	unsigned n = (unsigned)counter_read(&inst->links), i = 0;
-	unsigned depth = l->agent->config.depth;
+	unsigned depth = l->agent->config.depth, share = inst->share;
 
+	if (share && l->agent->hub)
+		share = hub_share(l, share);
 	/* A new one is the last. */
 	for (unsigned k = 0; k < l->n_up; k++) {
 		struct link *link = l->up[k];
@@ -99,8 +104,8 @@ void instance_share_depth(struct agent_local *l,
 
 		if (link->instance != inst || link->borrowed)
 			continue;
-		if (inst->share && n)
-			part = inst->share / n + (i++ < inst->share % n);
+		if (share && n)
+			part = share / n + (i++ < share % n);
 		/* One that had exchanges may still have them. */
 		if (!part && link->full_depth)
 			part = 1;

@@ -176,10 +176,10 @@ static void link_went_up(struct link *link)
 		counter_inc(&l->metrics->reconnects);
 	link->was_up = true;
 	link->told_error = 0;
-	instance_share_depth(l, link->instance);
-	instance_gained(link);
 	if (l->agent->hub)
 		hub_link_up(link);
+	instance_share_depth(l, link->instance);
+	instance_gained(link);
 	if (counter_read(&link->instance->links_up) == 1)
 		instance_wake(link);
 }
@@ -199,9 +199,9 @@ static void link_went_down(struct link *link)
 	counter_dec(&link->instance->links_up);
 	counter_dec(&l->metrics->links_up);
 	counter_inc(&l->metrics->links_connecting);
-	instance_share_depth(l, link->instance);
 	if (l->agent->hub)
 		hub_link_down(link);
+	instance_share_depth(l, link->instance);
 }
 
 void link_set_state(struct link *link, enum link_state next)

@@ -117,6 +117,11 @@ static struct entry *reply_match(struct link *link, const struct decision *d,
 		*why = "a reply without an id on a link out of order";
 		return NULL;
 	}
+	if (UNLIKELY(link->borrowed)) {
+		e = loan_entry(link);
+		if (!e)
+			*why = "a reply that nobody asked for";
+	}
 	return e;
 }
 

@@ -13,6 +13,7 @@
 #define ACCEPT_RETRY_US	100000u
 #define READ_US		5000000u	/* for the registration */
 #define LINGER_US	1000000u	/* for the peer to read its refusal */
+#define LINGER_BYTES	(64u * 1024)	/* that it may send yet */
 #define REFUSED_LOG_US	1000000u	/* between two such lines */
 #define CONNECTION_ID	17
 
@@ -27,6 +28,7 @@ struct guest {
 	unsigned char head[FRAME_HEAD];
 	unsigned n_head;
 	size_t n, have;			/* of the payload */
+	size_t dropped;			/* sent after its refusal */
 	char *payload;
 };
 
@@ -114,7 +116,8 @@ static void log_refused(struct reverse *r, const char *agent, const char *text)
 
 /*
  * What it has sent and we have not read would make closing a reset, which may
- * overtake the refusal: it is read and dropped until the peer has closed.
+ * overtake the refusal: it is read and dropped until the peer has closed, or
+ * has sent more than one in good faith would.
  */
 static void guest_refuse(struct guest *g, const char *agent, const char *text)
 {
@@ -352,6 +355,10 @@ static void guest_read(struct guest *g)
 		if (n == 0 && !g->refused)
 			guest_refuse(g, "", "the registration is cut off");
 		if (n <= 0) {
+			guest_close(g);
+			return;
+		}
+		if (g->refused && (g->dropped += (size_t)n) > LINGER_BYTES) {
 			guest_close(g);
 			return;
 		}

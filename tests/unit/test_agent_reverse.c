@@ -151,22 +151,38 @@ static void get_event(struct place *x, struct peer *p, struct frame *f)
 static const char *const hello = "{\"protocol_version\":2,\"agent_id\":"
 	"\"waf\",\"auth_token\":\"sesame-open\",\"capabilities\":{}}";
 
-static struct peer *registered(struct place *x)
+static struct peer *registers(struct place *x, const char *text)
 {
 	struct peer *p = dial(x);
 	struct frame f;
 
-	peer_send(p, FRAME_HANDSHAKE, hello);
+	peer_send(p, FRAME_HANDSHAKE, text);
 	get_frame(x, p, &f);
 	assert_int_equal(f.type, FRAME_HANDSHAKE_REPLY);
 	assert_non_null(strstr(f.text, "\"success\":true"));
 	return p;
 }
 
+static struct peer *registered(struct place *x)
+{
+	return registers(x, hello);
+}
+
 static unsigned own_links(struct place *x, unsigned w)
 {
 	return (unsigned)counter_read(&x->agent->local[w]->
 				      instances[0].links_up);
+}
+
+/* Of its own links, when they have shown their ids. */
+static unsigned own_depth(struct place *x, unsigned w)
+{
+	struct agent_local *l = x->agent->local[w];
+	unsigned depth = 0;
+
+	for (unsigned i = 0; i < l->n_up; i++)
+		depth += l->up[i]->borrowed ? 0 : l->up[i]->full_depth;
+	return depth;
 }
 
 static bool all_linked(struct place *x)
@@ -507,6 +523,134 @@ static void test_at_once(void **state)
 	hang_up(p);
 }
 
+/* After a hand-over, one link stays for those who ask here yet: all workers. */
+static void test_yield(void **state)
+{
+	struct place *x = *state;
+	struct peer *p[3], *left = NULL;
+
+	for (unsigned i = 0; i < 3; i++)
+		p[i] = registered(x);
+	turn_until(x, TOTAL(x, links_up, 1) == 3 &&
+		   !x->agent->local[1]->borrowed &&
+		   !x->agent->local[2]->borrowed);
+	for (unsigned i = 0; i < N; i++)
+		agent_local_yield(x->agent, x->loops[i]);
+	assert_int_equal(TOTAL(x, links_up, 1), 1);
+	turn_until(x, all_linked(x));
+	for (unsigned i = 0; i < 3; i++) {
+		peer_read(p[i]);
+		if (p[i]->eof)
+			hang_up(p[i]);
+		else
+			left = p[i];
+	}
+	for (unsigned w = 0; w < N; w++)
+		exchange(x, left, w);
+	hang_up(left);
+}
+
+/* The agent wants no new exchange: those that it has go on, whoever waits. */
+static void test_paused(void **state)
+{
+	struct place *x = *state;
+	struct peer *p = registered(x);
+	unsigned lender = own_links(x, 0) ? 0 : own_links(x, 1) ? 1 : 2;
+	struct ask a, b;
+	struct frame f;
+
+	turn_until(x, all_linked(x));
+	exchange(x, p, lender);
+	begin(x, &a, (lender + 1) % N);
+	ask_head(&a, 5000 * MS);
+	get_event(x, p, &f);
+	answer(p, f.id);
+	turn_until(x, a.answered);
+	peer_send(p, FRAME_FLOW_CONTROL,
+		  "{\"correlation_id\":null,\"action\":\"pause\"}");
+	for (unsigned i = 0; i < 4; i++)
+		turn(x);
+	begin(x, &b, (lender + 1) % N);
+	ask_head(&b, 10000 * MS);
+	for (unsigned i = 0; i < 4; i++)
+		turn(x);
+	ask_chunk(&a, 0, 1000 * MS);
+	get_event(x, p, &f);
+	assert_int_equal(f.type, FRAME_REQUEST_CHUNK);
+	expect_id(&f, &a);
+	/* Without an id: it is the chunk's all the same. */
+	peer_send(p, FRAME_REPLY, "{\"version\":2,\"decision\":"
+		  "{\"block\":{\"status\":403}}}");
+	turn_until(x, a.answered == 2);
+	assert_int_equal(a.reply.cause, CAUSE_NONE);
+	assert_int_equal(a.kind, DECISION_BLOCK);
+	assert_int_equal(b.answered, 0);
+	ask_end(&a);
+	get_event(x, p, &f);
+	assert_int_equal(f.type, FRAME_COMPLETE);
+	expect_id(&f, &a);
+	answer(p, f.id);
+	peer_send(p, FRAME_FLOW_CONTROL,
+		  "{\"correlation_id\":null,\"action\":\"resume\"}");
+	get_event(x, p, &f);
+	expect_id(&f, &b);
+	answer(p, f.id);
+	turn_until(x, b.answered);
+	finish(x, p, &b);
+	hang_up(p);
+}
+
+/* Who was refused and goes on sending is not listened to for long. */
+static void test_flood(void **state)
+{
+	static char junk[32 * 1024];
+	struct place *x = *state;
+	struct peer *p = dial(x);
+	size_t sent = 0;
+	ssize_t n;
+
+	peer_send(p, FRAME_REPLY, "{}");
+	do {
+		n = send(p->fd, junk, sizeof(junk), MSG_NOSIGNAL);
+		if (n > 0)
+			sent += (size_t)n;
+		assert_true(sent < 1024 * 1024);
+		turn(x);
+	} while (n > 0 || errno == EAGAIN);
+	hang_up(p);
+	hang_up(registered(x));
+}
+
+/* What the agent takes at a time is for all of its links; one that would have
+ * nothing of it is not lent. */
+static void test_stated_limit(void **state)
+{
+	static const char *const narrow = "{\"protocol_version\":2,"
+		"\"agent_id\":\"waf\",\"auth_token\":\"sesame-open\","
+		"\"capabilities\":{\"limits\":{\"max_concurrency\":6}}}";
+	struct place *x = *state;
+	struct peer *p[4];
+	unsigned sum = 0;
+
+	p[0] = registers(x, narrow);
+	turn_until(x, all_linked(x));
+	exchange(x, p[0], 0);
+	/* The only one has all of it. */
+	for (unsigned w = 0; w < N; w++)
+		if (own_links(x, w))
+			sum += own_depth(x, w);
+	assert_int_equal(sum, 6);
+	for (unsigned i = 1; i < 3; i++)
+		p[i] = registers(x, narrow);
+	turn_until(x, own_depth(x, 0) == 2 && own_depth(x, 1) == 2 &&
+		   own_depth(x, 2) == 2);
+	hang_up(p[1]);
+	hang_up(p[2]);
+	turn_until(x, own_depth(x, 0) + own_depth(x, 1) + own_depth(x, 2) ==
+		   6);
+	hang_up(p[0]);
+}
+
 #define P(f) cmocka_unit_test_setup_teardown(f, place_setup, place_teardown)
 
 int main(void)
@@ -522,6 +666,10 @@ int main(void)
 		P(test_drain),
 		P(test_refusals),
 		P(test_at_once),
+		P(test_yield),
+		P(test_paused),
+		P(test_flood),
+		P(test_stated_limit),
 	};
 	int failed;
 
