@@ -92,7 +92,8 @@ void agent_local_close(struct agent *a, struct loop *loop);
  */
 bool agent_local_is_lent(struct agent *a, struct loop *loop);
 /*
- * Another process has taken over: an agent that dials in shall register there.
+ * Another process has taken over, or another config of it: an agent that dials
+ * in shall register there.
  * Closes its links that have nothing to do; again and again, as long as it goes
  * on. If there were several, one stays for those who ask here yet.
  */

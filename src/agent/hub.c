@@ -174,7 +174,7 @@ unsigned hub_share(const struct agent_local *l, unsigned stated)
 	return part ? (unsigned)part : 1;
 }
 
-/* ---- a hand-over ----------------------------------------------------------- */
+/* ---- a hand-over, a reload ----------------------------------------------- */
 
 /* The first worker that asks decides for all. */
 static bool hub_keeps_one(struct hub *h)

@@ -5,8 +5,9 @@
 
 /* Between two looks whether other workers still ask over our links. */
 #define RELEASE_RETRY_US 20000u
-/* After a hand-over, busy clients send their last request at once: so long do
- * agents stay for them. And between two looks whether they can go. */
+/* After a hand-over, busy clients send their last request at once, and after a
+ * reload some have been read: so long do agents stay for them. And between two
+ * looks whether they can go. */
 #define YIELD_US 250000u
 #define YIELD_RETRY_US 50000u
 
@@ -105,6 +106,46 @@ static void start_agents(struct worker *w, const struct snapshot *s,
 			agent_local_start(s->agents[i], w->loop);
 }
 
+/*
+ * An agent that dials in comes back to the new process, or to its new config,
+ * only when its links are closed. Exchanges, of whatever route, may keep the
+ * old one for hours.
+ */
+static bool yield_agents(struct worker *w, const struct snapshot *s,
+			 const struct snapshot *newer)
+{
+	bool some = false;
+
+	for (unsigned i = 0; i < s->config->n_agents; i++) {
+		if (!s->config->agents[i].reverse ||
+		    (newer && has_agent(newer, s->agents[i])))
+			continue;
+		agent_local_yield(s->agents[i], w->loop);
+		some = true;
+	}
+	return some;
+}
+
+static void on_yield(struct deadline *d)
+{
+	struct worker *w = container_of(d, struct worker, yield);
+	bool again = w->handed_over;
+
+	for (const struct snapshot *s = w->oldest; s != w->snapshot;
+	     s = s->pin[w->index].newer)
+		again |= yield_agents(w, s, w->snapshot);
+	if (w->handed_over)
+		yield_agents(w, w->snapshot, NULL);
+	if (again)
+		deadline_start(w->loop, d, YIELD_RETRY_US, on_yield);
+}
+
+void worker_yield_agents(struct worker *w)
+{
+	w->handed_over = true;
+	deadline_start(w->loop, &w->yield, YIELD_US, on_yield);
+}
+
 void worker_switch(struct worker *w, struct snapshot *s)
 {
 	struct snapshot *old = w->snapshot;
@@ -115,6 +156,8 @@ void worker_switch(struct worker *w, struct snapshot *s)
 	start_upstreams(w, s, old);
 	listeners_configure(w);
 	release_old(w);
+	if (w->oldest != s && !deadline_running(&w->yield))
+		deadline_start(w->loop, &w->yield, YIELD_US, on_yield);
 }
 
 /* ---- life ------------------------------------------------------------------- */
@@ -150,21 +193,6 @@ void worker_init(struct worker *w, struct loop *loop, struct shared *shared,
 	start_agents(w, snapshot, NULL);
 	start_upstreams(w, snapshot, NULL);
 	__atomic_store_n(&shared->workers[w->index], w, __ATOMIC_RELEASE);
-}
-
-static void on_yield(struct deadline *d)
-{
-	struct worker *w = container_of(d, struct worker, yield);
-	const struct snapshot *s = w->snapshot;
-
-	for (unsigned i = 0; i < s->config->n_agents; i++)
-		agent_local_yield(s->agents[i], w->loop);
-	deadline_start(w->loop, d, YIELD_RETRY_US, on_yield);
-}
-
-void worker_yield_agents(struct worker *w)
-{
-	deadline_start(w->loop, &w->yield, YIELD_US, on_yield);
 }
 
 void worker_abort_all(struct worker *w)

@@ -44,6 +44,7 @@ struct worker {
 	struct snapshot *oldest;	/* not released yet; see snapshot_pin */
 	struct deadline release;	/* look again whether it can be */
 	struct deadline yield;		/* agents that dial in shall go */
+	bool handed_over;		/* and those of today's config, too */
 	/* Correlation ids: 16 random hex digits, then 16 that count. */
 	char next_id[EVENT_ID_LEN];
 	uint64_t go_id;

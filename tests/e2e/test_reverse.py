@@ -507,6 +507,30 @@ def test_reverse_reload(env):
     check_laws(d)
 
 
+def test_reverse_reload_under_a_long_exchange(env):
+    """A changed agent comes back though an old exchange goes on for long."""
+    o, d = setup(env, {"timeout": "20s"}, workers=1)
+    d.config["routes"].insert(0, {"name": "long", "upstream": "app",
+                                  "match": {"path_prefix": "/long"}})
+    d.reload()
+    a = Scripted(env, script=BLOCK)
+    wait_for(d.is_ready, "ready")
+    client = Raw(d.port)
+    client.send(b"POST /long HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n"
+                b"\r\nab")
+    d.wait_metric(1, "exchanges_in_flight")
+    d.config["agents"]["waf"]["queue"] = 999
+    d.reload()
+    wait_for(lambda: d.own_log().count("agent_registered") == 2, "it is back")
+    wait_for(d.is_ready, "ready")
+    ask_all(d)
+    eq(d.metric("config_snapshots_live"), 2, "the old one lives yet")
+    client.send(b"cd")
+    eq(client.response().status, 200)
+    wait_for(lambda: d.metric("config_snapshots_live") == 1, "old configs go")
+    check_laws(d)
+
+
 def test_reverse_removed(env):
     """Removed while it is asked, by several workers: drained, then closed."""
     o, d = setup(env, {"timeout": "20s"}, workers=3)
