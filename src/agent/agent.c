@@ -239,6 +239,9 @@ struct agent *agent_new(const struct config_agent *config, unsigned n_workers,
 	a->n_workers = n_workers;
 	a->metrics = metrics;
 	a->tuning = default_tuning;
+	/* A slow agent is slow with these, too: they stand in its line. */
+	if (config->timeouts.head_us > a->tuning.complete_us)
+		a->tuning.complete_us = config->timeouts.head_us;
 	pthread_mutex_init(&a->breaker.lock, NULL);
 	pthread_mutex_init(&a->report_lock, NULL);
 	if (!copy_config(&a->config, config))

@@ -197,7 +197,8 @@ struct agent_tuning {
 	uint64_t start_grace_us;	/* calls wait for the first link */
 	uint64_t dial_grace_us;		/* that of an agent that dials in */
 	uint64_t lost_grace_us;		/* and after the last one was lost */
-	uint64_t complete_us;		/* time-out of request complete */
+	uint64_t complete_us;		/* time-out of request complete, or
+					 * longer: as long as a head's */
 	uint64_t stall_min_us;
 	uint64_t check_us;		/* how often entries are looked at */
 	uint64_t extra_idle_us;		/* to the end of a link on demand */

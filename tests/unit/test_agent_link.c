@@ -742,6 +742,38 @@ static void test_complete_behind_slow_event(void **state)
 	assert_int_equal(counter_read(&w->m->reconnects), 0);
 }
 
+/* An agent that may take longer for a head may for what stands behind it. */
+static void test_complete_of_slow_agent(void **state)
+{
+	struct world *w = *state;
+	struct ask a[12];
+	struct frame f;
+	uint64_t end;
+
+	w->config.timeouts.head_us = 1500 * MS;
+	start(w);
+	w->agent->tuning.check_us = 5 * MS;
+	fake_listen(&w->fake);
+	agent_local_start(w->agent, w->loop);
+	until(w, agent_links_up(w->agent, 0) == 1);
+	warm_up(w);
+	ask_many(w, a, 12, 1500 * MS);
+	for (int i = 0; i < 12; i++)
+		answer(last_peer(w), id_of(&a[i]));
+	until(w, a[11].answered);
+	for (int i = 0; i < 12; i++)
+		ask_end(&a[i]);
+	end = w->loop->now_us + 1200 * MS;
+	until(w, w->loop->now_us >= end);
+	assert_int_equal(link_of(w)->fifo.n_tombs, 0);
+	for (int i = 0; i < 12; i++) {
+		next_event(w, last_peer(w), &f);
+		answer(last_peer(w), id_of(&a[i]));
+	}
+	until(w, link_of(w)->fifo.n == 0);
+	assert_int_equal(counter_read(&w->m->reconnects), 0);
+}
+
 static void test_idle_ping(void **state)
 {
 	struct world *w = *state;
@@ -973,6 +1005,7 @@ int main(void)
 		T(test_complete_after_drop),
 		T(test_complete_never_comes),
 		T(test_complete_behind_slow_event),
+		T(test_complete_of_slow_agent),
 		T(test_idle_ping),
 		T(test_ping_while_busy),
 		T(test_limit_concurrency),
