@@ -80,7 +80,7 @@ def measure(profile, rows, args):
 
 
 def table(profile, samples, skipped):
-    floor = samples.get("floor")
+    floor = samples.get(profile.base)
     print(f"\n### {profile.name}: {profile.what}\n")
     print("| row | CPU us/request (min-max) | in the kernel | ratio to the "
           "floor (95 %) | requests/s | p50 us | p99 us | p99.9 us |")
@@ -101,6 +101,9 @@ def table(profile, samples, skipped):
               f"{number(max(cpu))}) | {number(med('kernel'))} | {ratio} | "
               f"{med('per_second'):.0f} | {med('p50'):.0f} | {med('p99'):.0f}"
               f" | {med('p999'):.0f} |")
+    for name, s in samples.items():
+        if hasattr(s[0], "rss"):
+            print(f"\n- {name}: {max(x.rss for x in s) / 1e6:.1f} MB at most")
     for name, why in skipped.items():
         print(f"\n- {name}: skipped: {why}")
     sys.stdout.flush()

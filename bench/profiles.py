@@ -7,7 +7,7 @@ import subprocess
 import time
 
 from process import LOAD_CPU
-from rows import CONNS, ROOT, Skip, program, tool
+from rows import INFLIGHT, ROOT, SLOW_RATE, Skip, program, tool
 
 BROWSER = {
     "User-Agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML,"
@@ -64,30 +64,61 @@ def load(row, seconds, conns, *more):
                 p99=us["p99"], p999=us["p99.9"], errors=bad, open=0)
 
 
-class Profile:
-    """drive(row, seconds) puts the load on; unit: what CPU is counted per.
-    heads: False where not every request is asked about by one head."""
+def steady(row, seconds, conns):
+    """Closed loop on connections that all have had an answer: what it takes to
+    open them does not count. With its own figures of the CPU and memory."""
+    p = subprocess.Popen(
+        ["taskset", "-c", str(LOAD_CPU), tool("tests/load/load"), "-u",
+         f"127.0.0.1:{row.port}", "-c", str(conns), "-d", "3600", "-P"],
+        stdout=subprocess.PIPE, text=True)
+    try:
+        at = []         # requests, CPU, kernel, time
+        while not at or time.monotonic() - at[0][3] < seconds:
+            word, _, done = p.stdout.readline().partition(" ")
+            if word != "progress":
+                raise RuntimeError("the load ended")
+            if int(done) >= 2 * conns:
+                at.append((int(done), *row.proxy.cpu(), time.monotonic()))
+        rss = row.proxy.rss()
+        p.terminate()
+        for line in p.stdout:
+            if line.startswith("{"):
+                r = json.loads(line)
+    finally:
+        p.kill()
+        p.wait()
+    n, cpu, kernel, took = (b - a for a, b in zip(at[0], at[-1]))
+    return dict(requests=n, seconds=took, cpu_us=cpu, kernel_us=kernel,
+                rss=rss, asked=r["sent"], p50=r["latency_us"]["p50"],
+                p99=r["latency_us"]["p99"], p999=r["latency_us"]["p99.9"],
+                errors=r["sent"] - r["status"].get("200", 0), open=0)
 
-    def __init__(self, name, rows, drive, what):
+
+class Profile:
+    """drive(row, seconds) puts the load on; base: the row that the others are
+    divided by."""
+
+    def __init__(self, name, rows, drive, what, base="floor"):
         self.name, self.rows, self.drive = name, rows, drive
-        self.what = what
+        self.what, self.base = what, base
 
     def sample(self, row, seconds):
         before = row.proxy.cpu()
         heads = [a.totals()["heads"] for a in row.agents]
         r = self.drive(row, seconds)
         after = row.proxy.cpu()
-        s = Sample(cpu_us=after[0] - before[0],
-                   kernel_us=after[1] - before[1], **r)
+        asked_for = r.pop("asked", r["requests"])
+        s = Sample(**dict(cpu_us=after[0] - before[0],
+                          kernel_us=after[1] - before[1]) | r)
         if s.errors:
             raise RuntimeError(f"{row.name}: {s.errors} bad answers of "
                                f"{s.requests}")
         if row.agents and not getattr(row, "paths", None):
             for a, n in zip(row.agents, heads):
                 asked = a.totals()["heads"] - n
-                if not s.requests <= asked <= s.requests + s.open:
+                if not asked_for <= asked <= asked_for + s.open:
                     raise RuntimeError(
-                        f"{row.name}: {s.requests} requests, but an agent "
+                        f"{row.name}: {asked_for} requests, but an agent "
                         f"was asked {asked} times")
         return s
 
@@ -154,8 +185,6 @@ def body(size, conns):
                                      str(size))
 
 
-INFLIGHT = (10, 100, 1000, CONNS)
-
 PROFILES = [
     Profile("tiny", PEERS, lambda row, s: wrk(row, s, 32),
             "GET of 3 bytes, wrk -c32"),
@@ -174,9 +203,10 @@ PROFILES = [
                                   ("floor-hop", "ours-agents")],
             lambda row, s: wrk(row, s, 32, paths=getattr(row, "paths", ())),
             "tiny GET, each route with an agent of its own, routes in turn"),
-    *[Profile(f"inflight{n}", ["floor", "ours", "ours-msgpack", "nginx",
-                               "haproxy"],
-              lambda row, s, n=n: wrk(row, max(s, n / 2000), n), f"tiny GET, wrk -c{n}")
+    *[Profile(f"inflight{n}", [f"floor-slow-{n}", f"ours-slow-{n}"],
+              lambda row, s, n=n: steady(row, max(s, n / SLOW_RATE), n),
+              f"tiny GET, {n} of them with an agent that answers after "
+              f"{n / SLOW_RATE:g} s", f"floor-slow-{n}")
       for n in INFLIGHT],
     Profile("latency", ["floor", "floor-hop", "nginx", "nginx-auth",
                         "haproxy", "haproxy-spoe", "envoy", "envoy-authz",

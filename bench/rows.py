@@ -130,6 +130,31 @@ def floor_hops(count):
     return start
 
 
+# At how many requests a second rows with a slow agent are compared.
+SLOW_RATE = 4000
+
+
+def slow_us(count):
+    """How late an answer is so that count of them are always under way."""
+    return str(count * 1000000 // SLOW_RATE)
+
+
+def slow_links(count):
+    """Connections for count events and as many ends, of 1024 each."""
+    return max(4, count * 5 // 2 // 1024 + 1)
+
+
+def floor_slow(count):
+    """The round trips are answered late."""
+    def start(world):
+        name = f"floor-slow-{count}"
+        path = world.path(name + ".sock")
+        world.start([tool("bench/peers/floor"), "-E", path, "-d",
+                     slow_us(count)], LOAD_CPU, name + "-echo", path)
+        return floor(world, name, "-e", path, "-n", str(slow_links(count)))
+    return start
+
+
 # ---- nginx -------------------------------------------------------------------
 
 NGINX = """
@@ -309,17 +334,19 @@ def wait_ready(admin):
 
 
 AGENT = """
-  {name}: {{ socket: {path}, timeout: 5s, on_failure: deny,
+  {name}: {{ socket: {path}, timeout: {timeout}, on_failure: deny,
     queue: 20000, encoding: {encoding}, raw_body: {raw}{more} }}"""
 
 
-def ours_agents(world, name, encoding, count=1, raw=False, use="", more=""):
+def ours_agents(world, name, encoding, count=1, raw=False, use="", more="",
+                late=(), timeout="5s"):
     counting, agents, used = [], "", []
     for i in range(count):
         p, path = allow_agent(world, f"{name}-agent{i}", encoding,
-                              *(["-r"] if raw else []))
+                              *(["-r"] if raw else []), *late)
         counting.append(p)
         agents += AGENT.format(name=f"a{i}", path=path, encoding=encoding,
+                               timeout=timeout,
                                raw="true" if raw else "false", more=more)
         used.append("{ name: a%d%s }" % (i, use))
     routes = "\n  - { agents: [" + ", ".join(used) + "], upstream: app }"
@@ -390,6 +417,19 @@ def ours_many(count):
     return start
 
 
+def ours_slow(count):
+    """With one agent that answers late, and room for all on its links."""
+    def start(world):
+        n = slow_links(count)
+        return ours_agents(world, f"ours-slow-{count}", "msgpack",
+                           late=["-d", slow_us(count)], timeout="30s",
+                           more=f", connections: {n}, max_connections: {n},"
+                           " depth: 1024")
+    return start
+
+
+INFLIGHT = (10, 100, 1000, CONNS)
+
 from rows_envoy import envoy_authz, envoy_plain, envoy_proc  # noqa: E402
 from rows_zentinel import zentinel_agent, zentinel_plain  # noqa: E402
 
@@ -411,4 +451,6 @@ ROWS = {
     "floor-hop-100": floor_hops(100), "floor-hop-1000": floor_hops(1000),
     "ours-agents-1": ours_many(1), "ours-agents-10": ours_many(10),
     "ours-agents-100": ours_many(100), "ours-agents-1000": ours_many(1000),
+    **{f"floor-slow-{n}": floor_slow(n) for n in INFLIGHT},
+    **{f"ours-slow-{n}": ours_slow(n) for n in INFLIGHT},
 }

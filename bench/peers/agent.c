@@ -1,9 +1,10 @@
 /*
  * A lean agent: allows everything but paths under /blocked, and counts.
  *
- *	agent -s SOCKET [-s SOCKET ...] [-e json|msgpack|any] [-r]
+ *	agent -s SOCKET [-s SOCKET ...] [-e json|msgpack|any] [-r] [-d US]
  *
- * -r: chunks come raw (MessagePack bin). SIGUSR1 prints one line of totals:
+ * -r: chunks come raw (MessagePack bin). -d: each answer US microseconds late.
+ * SIGUSR1 prints one line of totals:
  * {"heads":N,"chunks":N,"bytes":N,"completes":N}
  */
 #include <errno.h>
@@ -30,6 +31,7 @@ struct link {
 	char *in;
 	size_t n, size;
 	struct outq out;
+	bool closed;
 };
 
 static struct block_pool blocks;
@@ -41,6 +43,7 @@ static struct {
 static bool offer_msgpack = true, offer_json = true, raw;
 static volatile sig_atomic_t asked;
 static int epoll_fd;
+static struct hold hold;
 
 static void on_signal(int sig)
 {
@@ -134,17 +137,14 @@ static bool on_frame(struct link *l, uint8_t type, struct slice payload)
 	       outq_copy(&l->out, payload.p, payload.n);
 }
 
-static bool read_link(struct link *l)
+/* All whole frames that are there. */
+static bool read_frames(struct link *l)
 {
 	size_t at = 0, used = 0;
 	struct slice payload;
 	enum frame_result r;
 	uint8_t type;
-	ssize_t n = recv(l->fd, l->in + l->n, l->size - l->n, 0);
 
-	if (n <= 0)
-		return n < 0 && errno == EAGAIN;
-	l->n += (size_t)n;
 	while ((r = frame_read(l->in + at, l->n - at, FRAME_MAX, &type,
 			       &payload, &used)) == FRAME_OK) {
 		if (!on_frame(l, type, payload))
@@ -161,6 +161,31 @@ static bool read_link(struct link *l)
 		l->size = used;
 	}
 	return true;
+}
+
+static bool read_link(struct link *l)
+{
+	ssize_t n = recv(l->fd, l->in + l->n, l->size - l->n, 0);
+
+	if (n <= 0)
+		return n < 0 && errno == EAGAIN;
+	if (hold.us && l->greeted) {
+		hold_put(&hold, l, l->in + l->n, (size_t)n);
+		return true;
+	}
+	l->n += (size_t)n;
+	return read_frames(l);
+}
+
+static bool read_held(struct link *l, const char *p, size_t n)
+{
+	if (l->n + n > l->size) {
+		l->size = l->n + n;
+		l->in = must_realloc(l->in, l->size);
+	}
+	memcpy(l->in + l->n, p, n);
+	l->n += n;
+	return read_frames(l);
 }
 
 static bool write_link(struct link *l)
@@ -210,25 +235,48 @@ static void on_accept(struct link *listener)
 	watch(l, EPOLLIN);
 }
 
+static void close_link(struct link *l)
+{
+	close(l->fd);
+	free(l->in);
+	outq_clear(&l->out);
+	l->closed = true;
+	if (!hold.us)		/* else something of it may be held */
+		free(l);
+}
+
+static void serve_held(void)
+{
+	struct held *i;
+
+	while ((i = hold_take(&hold)) != NULL) {
+		struct link *l = i->owner;
+
+		if (!l->closed && (!read_held(l, i->bytes, i->n) ||
+				   !write_link(l)))
+			close_link(l);
+		free(i);
+	}
+}
+
 static void serve(void)
 {
 	struct epoll_event events[64];
 
 	for (;;) {
-		int n = epoll_wait(epoll_fd, events, 64, -1);
+		int n = hold_wait(&hold, epoll_fd, events, 64);
 
 		if (asked)
 			print_totals();
+		serve_held();
 		for (int i = 0; i < n; i++) {
 			struct link *l = events[i].data.ptr;
 
 			if (l->listener) {
 				on_accept(l);
-			} else if (!read_link(l) || !write_link(l)) {
-				close(l->fd);
-				free(l->in);
-				outq_clear(&l->out);
-				free(l);
+			} else if (!l->closed &&
+				   (!read_link(l) || !write_link(l))) {
+				close_link(l);
 			}
 		}
 	}
@@ -254,7 +302,7 @@ int main(int argc, char **argv)
 	block_pool_init(&blocks);
 	arena_pool_init(&arenas);
 	arena_init(&scratch, &arenas);
-	while ((o = getopt(argc, argv, "s:e:r")) != -1) {
+	while ((o = getopt(argc, argv, "s:e:rd:")) != -1) {
 		if (o == 's') {
 			listen_on(optarg);
 			sockets++;
@@ -263,6 +311,8 @@ int main(int argc, char **argv)
 			offer_json = strcmp(optarg, "msgpack") != 0;
 		} else if (o == 'r') {
 			raw = true;
+		} else if (o == 'd') {
+			hold.us = strtoull(optarg, NULL, 10);
 		} else {
 			die("usage: agent -s SOCKET [-e json|msgpack] [-r]");
 		}

@@ -6,7 +6,7 @@
  *	floor -l ... -u ... -e SOCKET [-n N]	each read of a client goes
  *					through the echo process before it is
  *					forwarded, over N connections in turn
- *	floor -E SOCKET			the echo process
+ *	floor -E SOCKET [-d US]		the echo process; US microseconds late
  *
  * One upstream connection for each client's. Frames of one turn of the loop go
  * to the echo process in one send, as a proxy would do it.
@@ -295,21 +295,44 @@ static void serve(int listener)
 
 /* ---- the echo process --------------------------------------------------------- */
 
-static bool echo_back(int fd)
-{
-	ssize_t n = recv(fd, buffer, HOP_MAX, 0), sent;
+static struct hold hold;
 
-	if (n <= 0)
-		return n < 0 && errno == EAGAIN;
-	for (ssize_t off = 0; off < n; off += sent) {
-		sent = send(fd, buffer + off, (size_t)(n - off), MSG_NOSIGNAL);
+/* Each connection blocks when it is written to. */
+static bool send_all(int fd, const char *p, size_t n)
+{
+	for (size_t off = 0; off < n;) {
+		ssize_t sent = send(fd, p + off, n - off, MSG_NOSIGNAL);
+
 		if (sent < 0)
 			return false;
+		off += (size_t)sent;
 	}
 	return true;
 }
 
-/* Each connection blocks when it is written to. */
+static bool echo_back(int fd)
+{
+	ssize_t n = recv(fd, buffer, HOP_MAX, 0);
+
+	if (n <= 0)
+		return n < 0 && errno == EAGAIN;
+	if (!hold.us)
+		return send_all(fd, buffer, (size_t)n);
+	hold_put(&hold, (void *)(intptr_t)fd, buffer, (size_t)n);
+	return true;
+}
+
+static void echo_held(void)
+{
+	struct held *i;
+
+	while ((i = hold_take(&hold)) != NULL) {
+		if (!send_all((int)(intptr_t)i->owner, i->bytes, i->n))
+			die("the relay is gone");
+		free(i);
+	}
+}
+
 static void echo(const char *path)
 {
 	struct epoll_event events[64], e = { .events = EPOLLIN };
@@ -320,8 +343,9 @@ static void echo(const char *path)
 	e.data.fd = listener;
 	epoll_ctl(epoll_fd, EPOLL_CTL_ADD, listener, &e);
 	for (;;) {
-		int n = epoll_wait(epoll_fd, events, 64, -1);
+		int n = hold_wait(&hold, epoll_fd, events, 64);
 
+		echo_held();
 		for (int i = 0; i < n; i++) {
 			int fd = events[i].data.fd;
 
@@ -338,21 +362,24 @@ static void echo(const char *path)
 
 int main(int argc, char **argv)
 {
-	const char *listen_at = NULL, *hop = NULL;
+	const char *listen_at = NULL, *hop = NULL, *echo_at = NULL;
 	unsigned n = 1;
 	int o;
 
-	while ((o = getopt(argc, argv, "l:u:e:E:b:n:")) != -1) {
+	while ((o = getopt(argc, argv, "l:u:e:E:b:n:d:")) != -1) {
 		switch (o) {
 		case 'l': listen_at = optarg; break;
 		case 'u': upstream = optarg; break;
 		case 'e': hop = optarg; break;
 		case 'b': buffer_bytes = strtoull(optarg, NULL, 10); break;
 		case 'n': n = (unsigned)atoi(optarg); break;
-		case 'E': echo(optarg); return 1;
+		case 'd': hold.us = strtoull(optarg, NULL, 10); break;
+		case 'E': echo_at = optarg; break;
 		default: die("usage: see the top of bench/peers/floor.c");
 		}
 	}
+	if (echo_at)
+		echo(echo_at);
 	if (!listen_at || !upstream)
 		die("usage: floor -l IP:PORT -u IP:PORT [-e SOCKET]");
 	clients = calloc(1u << 17, sizeof(struct end *));

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 union address {
@@ -92,4 +93,53 @@ int peer_connect(const char *address)
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	fcntl(fd, F_SETFL, O_NONBLOCK);
 	return fd;
+}
+
+/* ---- slow peers ---------------------------------------------------------- */
+
+static uint64_t now_us(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+}
+
+void hold_put(struct hold *h, void *owner, const char *p, size_t n)
+{
+	struct held *i = must_realloc(NULL, sizeof(*i) + n);
+
+	i->next = NULL;
+	i->owner = owner;
+	i->due_us = now_us() + h->us;
+	i->n = n;
+	memcpy(i->bytes, p, n);
+	if (!h->first)
+		h->end = &h->first;
+	*h->end = i;
+	h->end = &i->next;
+}
+
+struct held *hold_take(struct hold *h)
+{
+	struct held *i = h->first;
+
+	if (!i || i->due_us > now_us())
+		return NULL;
+	h->first = i->next;
+	return i;
+}
+
+int hold_wait(struct hold *h, int epoll_fd, struct epoll_event *events, int n)
+{
+	uint64_t now, rest;
+	struct timespec t;
+
+	if (!h->first)
+		return epoll_wait(epoll_fd, events, n, -1);
+	now = now_us();
+	rest = h->first->due_us > now ? h->first->due_us - now : 0;
+	t.tv_sec = (time_t)(rest / 1000000);
+	t.tv_nsec = (long)(rest % 1000000 * 1000);
+	return epoll_pwait2(epoll_fd, events, n, &t, NULL);
 }

@@ -10,6 +10,7 @@
  *	-n N		this many requests instead
  *	-s N		first number; 1
  *	-m METHOD -p PATH	GET /; % in PATH becomes the number
+ *	-w N		... modulo N
  *	-b BYTES	of a request body (pattern)
  *	-H 'NAME: VALUE'	one more field, several times
  *	-t MS		give a request up; 30000
@@ -63,7 +64,7 @@ static struct {
 	struct buf fields;
 	unsigned conns;
 	double rate, seconds;
-	uint64_t count, first, body, timeout_us;
+	uint64_t count, first, body, timeout_us, wrap;
 	bool fresh, progress;
 } opt = { .method = "GET", .path = "/", .summary = "-", .conns = 8,
 	  .seconds = 5, .first = 1, .timeout_us = 30000000 };
@@ -132,7 +133,8 @@ static void write_request(struct conn *c)
 	buf_printf(o, "%s ", opt.method);
 	if (percent)
 		buf_printf(o, "%.*s%llu%s", (int)(percent - opt.path), opt.path,
-			   (unsigned long long)number, percent + 1);
+			   (unsigned long long)(opt.wrap ? number % opt.wrap :
+						number), percent + 1);
 	else
 		buf_printf(o, "%s", opt.path);
 	buf_printf(o, " HTTP/1.1\r\nHost: load.example\r\nX-Number: %llu\r\n",
@@ -485,6 +487,7 @@ static void read_option(int o)
 	case 's': opt.first = strtoull(optarg, NULL, 10); break;
 	case 'm': opt.method = optarg; break;
 	case 'p': opt.path = optarg; break;
+	case 'w': opt.wrap = strtoull(optarg, NULL, 10); break;
 	case 'b': opt.body = strtoull(optarg, NULL, 10); break;
 	case 't': opt.timeout_us = strtoull(optarg, NULL, 10) * 1000; break;
 	case 'k': opt.fresh = true; break;
@@ -500,7 +503,7 @@ int main(int argc, char **argv)
 {
 	int o;
 
-	while ((o = getopt(argc, argv, "u:c:r:d:n:s:m:p:b:t:ko:l:PH:")) != -1)
+	while ((o = getopt(argc, argv, "u:c:r:d:n:s:m:p:w:b:t:ko:l:PH:")) != -1)
 		read_option(o);
 	if (!opt.address || !opt.conns)
 		die("usage: load -u ADDRESS [-c N] [-r RATE] [-d SECONDS] ...");
