@@ -32,6 +32,7 @@ SLOW = 5                # the same with a sanitizer, on a busy machine
 FAST_MS = 150           # a verdict of its own, after the fault is over; if the
                         # breaker was open: as long as the fault, and a second
 IDLE_CPU = 0.01         # of one core
+IDLE_CPU_SHORT = 0.03   # the same, of half a second on whatever machine
 NOBODY = 65534
 
 
@@ -473,7 +474,8 @@ class Cell:
 
     def check_times(self):
         if self.slow == 1:
-            check(self.idle < IDLE_CPU, "idle: %.2f %% of a core" %
+            most = IDLE_CPU if self.pace == 1 else IDLE_CPU_SHORT
+            check(self.idle < most, "idle: %.2f %% of a core" %
                   (self.idle * 100))
         limit = FAST_MS * self.slow + 4 * self.pause_ms
         if self.fault.breaker:

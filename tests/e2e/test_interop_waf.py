@@ -184,14 +184,18 @@ def test_interop_waf_browser(env):
     if not chromium:
         raise Skip("no chromium here")
     g = Guarded(env)
-    p = subprocess.run(
-        [chromium, "--headless", "--no-sandbox", "--disable-gpu",
-         "--disable-dev-shm-usage", "--user-data-dir=" + env.path("profile"),
-         "--host-resolver-rules=MAP shop.example 127.0.0.1",
-         "--virtual-time-budget=30000", "--dump-dom",
-         "http://shop.example:%d/tour" % g.d.port],
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-        timeout=120)
+    command = [
+        chromium, "--headless", "--no-sandbox", "--disable-gpu",
+        "--disable-dev-shm-usage", "--user-data-dir=" + env.path("profile"),
+        "--host-resolver-rules=MAP shop.example 127.0.0.1",
+        "--virtual-time-budget=30000", "--dump-dom",
+        "http://shop.example:%d/tour" % g.d.port]
+    for _ in range(3):
+        p = subprocess.run(command, stdout=subprocess.PIPE,
+                           stderr=subprocess.DEVNULL, text=True, timeout=120)
+        # On a busy machine its budget may end before the visit.
+        if ">running<" not in p.stdout:
+            break
     check("tour: ok" in p.stdout, p.stdout[-500:])
     eq(g.d.metric("agent_decisions_total", agent="waf", decision="block"), 0)
 
