@@ -114,29 +114,13 @@ struct link {
 	struct stream stream;
 	struct agent_local *local;	/* NULL once it is closed for good */
 	struct instance_local *instance;
-	struct cds_list_head node;	/* in local->links */
-	struct cds_list_head sessions;	/* pinned here */
-	struct cds_list_head waiting;	/* pinned calls, the link is full */
-	struct cds_list_head late;	/* struct late_complete */
+	/* What each event and each reply looks at stands together. */
 	struct fifo fifo;
 	struct wire_format format;
-	struct arena scratch;		/* of one reply */
-	/* Replies seen before, by kind of event; made when first needed. */
-	struct recall *recall[EVENT_N];
-	/* v1: a frame that has to wait, and bytes that wait for answers. */
-	struct outq v1_held;
-	uint32_t v1_bytes;
-	uint32_t max_frame;
 	unsigned depth;			/* events outstanding at most, now */
-	unsigned full_depth;		/* and once it is opened; 0: spare */
-	uint32_t chunk_size;		/* the config's, or less */
-	uint64_t max_body;		/* that the agent takes */
 	unsigned up_index;		/* in local->up */
 	unsigned n_late;
-	unsigned n_dropped;		/* control frames that nobody wants */
 	unsigned n_held;		/* sessions that are paused */
-	unsigned n_garbage;		/* or that nobody can read */
-	uint64_t pushed_us;		/* when the config last went out */
 	uint8_t state;			/* enum link_state */
 	uint8_t backoff;		/* failed handshakes in a row, capped */
 	bool extra;			/* opened on demand */
@@ -150,21 +134,40 @@ struct link {
 	bool was_late;			/* it answered late; see reply.c */
 	bool paused;			/* the agent wants no new exchange */
 	bool got_bytes;			/* of this connection */
+	uint32_t max_frame;
+	uint64_t last_reply_us, last_used_us, polled_us;
+	struct cds_list_head sessions;	/* pinned here */
+	struct cds_list_head waiting;	/* pinned calls, the link is full */
+	struct cds_list_head strangers;	/* struct errand: other workers'
+					 * events, the link is full */
+	struct arena scratch;		/* of one reply */
+	/* Replies seen before, by kind of event; made when first needed. */
+	struct recall *recall[EVENT_N];
+	struct deadline lazy, check, partial;
+
+	struct cds_list_head node;	/* in local->links */
+	struct cds_list_head late;	/* struct late_complete */
+	/* v1: a frame that has to wait, and bytes that wait for answers. */
+	struct outq v1_held;
+	uint32_t v1_bytes;
+	unsigned full_depth;		/* depth once opened; 0: spare */
+	uint32_t chunk_size;		/* the config's, or less */
+	uint64_t max_body;		/* that the agent takes */
+	unsigned n_dropped;		/* control frames that nobody wants */
+	unsigned n_garbage;		/* or that nobody can read */
+	uint64_t pushed_us;		/* when the config last went out */
 	uint32_t ping_sequence;
 	uint32_t ping_idle;		/* the idle ping under way, or 0 */
 	unsigned questions;		/* go-v2: answers due, questions.c */
 	uint32_t questions_tail;	/* fifo.tail when they were asked */
 	int told_error;			/* what last_error already says */
-	uint64_t last_reply_us, last_used_us, polled_us;
 	struct deadline timer;		/* by state: retry, connect, handshake,
 					 * ping interval */
-	struct deadline pong, partial, check, pause, lazy;
+	struct deadline pong, pause;
 	struct task reap;
 	/* borrow.c's and lend.c's. */
 	struct loan *loan;		/* borrowed, while it is not DOWN */
 	struct cds_list_head lent;	/* struct lent: to other workers */
-	struct cds_list_head strangers;	/* struct errand: their events, the
-					 * link is full */
 	unsigned n_lent;
 	unsigned n_strange;		/* their entries in the FIFO */
 	unsigned n_strange_late;	/* completes among strangers */
@@ -297,17 +300,21 @@ struct local_health {
 
 /* Worker w's part. Its own but for the counters and `up_total`. */
 struct agent_local {
+	/* One cache line is what asking needs; the queue's first word, which
+	 * says that it is empty, is in it. */
 	struct agent *agent;
 	struct loop *loop;		/* NULL: not started, or closed */
 	struct agent_metrics *metrics;
-	struct cds_list_head links;
-	struct fair queue;		/* request heads without a link */
 	struct link **up;		/* links that are UP */
-	unsigned n_up, max_up, next_up, next_instance;
-	bool passed_over;		/* a degraded instance, last turn */
-	unsigned n_queued;		/* also those that wait on their link */
+	unsigned n_up, next_up;
 	unsigned n_sessions;		/* heads given, not ended, not lost */
 	unsigned max_sessions;		/* 0: no limit */
+	unsigned n_queued;		/* also those that wait on their link */
+	unsigned next_instance;
+	struct fair queue;		/* request heads without a link */
+	struct cds_list_head links;
+	unsigned max_up;
+	bool passed_over;		/* a degraded instance, last turn */
 	uint64_t random;
 	uint64_t grace_until_us;
 	struct deadline grace;
@@ -347,6 +354,15 @@ struct agent_breaker {
 };
 
 struct agent {
+	/* local[w] belongs to worker w. */
+	struct agent_local **local;
+	/* Shared, atomic: what asking looks at. */
+	uint8_t complete_known;		/* enum complete_known */
+	uint8_t gate;			/* enum agent_gate */
+	uint8_t state_told;		/* enum agent_state, in the log */
+	uint8_t wanted;			/* events that routes ask, by bit */
+	unsigned refs;
+	struct agent_breaker breaker;
 	/* Immutable after agent_new(). */
 	struct config_agent config;	/* strings are ours */
 	struct agent_tuning tuning;
@@ -358,13 +374,6 @@ struct agent {
 	unsigned n_instances;
 	struct hub *hub;		/* of one that dials in; else NULL */
 	uint32_t max_frame;
-	/* Shared, atomic. */
-	unsigned refs;
-	uint8_t complete_known;		/* enum complete_known */
-	uint8_t gate;			/* enum agent_gate */
-	uint8_t state_told;		/* enum agent_state, in the log */
-	uint8_t wanted;			/* events that routes ask, by bit */
-	struct agent_breaker breaker;
 	uint64_t update_us;		/* when one last asked for something */
 	/* What agents report of themselves, under report_lock (control.c). */
 	pthread_mutex_t report_lock;
@@ -373,8 +382,6 @@ struct agent {
 	/* The table's, control thread. */
 	struct cds_lfht_node node;
 	struct rcu_head rcu;
-	/* local[w] belongs to worker w. */
-	struct agent_local **local;
 };
 
 static inline uint64_t local_random(struct agent_local *l)

@@ -94,7 +94,9 @@ struct server_metrics {
 #define METRICS_DECISIONS 4	/* allow block redirect challenge */
 
 struct agent_metrics {
+	/* What each event touches stands together. */
 	struct counter events[EVENT_N];
+	struct counter in_flight, queued;			  /* gauges */
 	struct counter decisions[EVENT_N][METRICS_DECISIONS];
 	struct counter failures[CAUSE_N];
 	struct counter bypass[CAUSE_N], denied[CAUSE_N];
@@ -103,7 +105,6 @@ struct agent_metrics {
 	struct counter disagreements[EVENT_N], unheard[CAUSE_N];
 	struct counter reconnects;
 	struct counter links_up, links_connecting, links_stalled; /* gauges */
-	struct counter in_flight, queued;			  /* gauges */
 	struct counter breaker_open;				  /* gauge */
 	struct counter held_bytes;				  /* gauge */
 	struct histogram event_us[EVENT_N];
