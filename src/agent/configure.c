@@ -16,7 +16,7 @@ bool link_push_config(struct link *link)
 {
 	struct agent_local *l = link->local;
 	struct agent *a = l->agent;
-	char id[EVENT_ID_LEN + 1];
+	char id[EVENT_ID_LEN + 1] = "";
 	unsigned transcoded = 0;
 	struct event ev = {
 		.type = EVENT_CONFIGURE,
