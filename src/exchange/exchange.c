@@ -285,6 +285,20 @@ static void attach_upstream(struct exchange *ex)
 			 (enum http_method)ex->request.head.method_id);
 }
 
+/* No descriptor was left for the connection: a quiet client's gives way, as
+ * for one that is accepted. */
+static bool acquire_once_more(struct exchange *ex)
+{
+	if (ex->made_room || !park_make_room(ex->worker))
+		return false;
+	ex->made_room = true;
+	if (upstream_acquire(ex->upstream, ex->worker->loop, &ex->lease)) {
+		attach_upstream(ex);
+		flow_pump(&ex->request);
+	}
+	return true;
+}
+
 static void on_upstream_ready(struct upstream_lease *l,
 			      enum upstream_error error)
 {
@@ -300,7 +314,8 @@ static void on_upstream_ready(struct upstream_lease *l,
 		answer_error(ex, 504, ENDED_TIMEOUT, "connect_timeout");
 		return;
 	case UPSTREAM_NO_MEMORY:
-		exchange_no_memory(ex);
+		if (!acquire_once_more(ex))
+			exchange_no_memory(ex);
 		return;
 	case UPSTREAM_REFUSED:
 	case UPSTREAM_MALFORMED:

@@ -145,6 +145,9 @@ void park_close_all(struct worker *w);
  * or of all (NULL). False: there is none. */
 bool park_close_oldest(struct worker *w, const struct worker_listener *only)
 	MUST_CHECK;
+/* The same for a request that is under way, which is worth more than whoever
+ * has none, be it only for a moment. */
+bool park_make_room(struct worker *w) MUST_CHECK;
 
 /* worker.c */
 
@@ -303,6 +306,7 @@ struct exchange {
 	bool upstream_ok;		/* its response is complete */
 	bool retried;			/* the stale-connection rule was used */
 	bool moved;			/* to another server after that */
+	bool made_room;			/* for the upstream's descriptor */
 	bool leased;			/* a connection is asked for or held */
 	bool tunnel;
 	const char *ended_why;

@@ -91,19 +91,26 @@ static bool park(struct client *c)
 	return true;
 }
 
-static void on_sweep(struct deadline *d)
+/* All who have been quiet for so long. */
+static void park_quiet(struct worker *w, uint64_t after_us)
 {
-	struct worker *w = container_of(d, struct worker, park_sweep);
 	struct client *c, *next;
 
 	cds_list_for_each_entry_safe(c, next, &w->clients, node) {
 		if (c->exchange || listener_closing(c->listener) ||
-		    w->loop->now_us - c->begin_us <
-				   PARK_AFTER_US || !h1_quiet(&c->h1))
+		    w->loop->now_us - c->begin_us < after_us ||
+		    !h1_quiet(&c->h1))
 			continue;
 		if (park(c))
 			w->n_parked_since_trim++;
 	}
+}
+
+static void on_sweep(struct deadline *d)
+{
+	struct worker *w = container_of(d, struct worker, park_sweep);
+
+	park_quiet(w, PARK_AFTER_US);
 	if (w->n_parked_since_trim >= PARK_TRIM) {
 		w->n_parked_since_trim = 0;
 		mem_trim();
@@ -147,4 +154,11 @@ bool park_close_oldest(struct worker *w, const struct worker_listener *only)
 		return true;
 	}
 	return false;
+}
+
+bool park_make_room(struct worker *w)
+{
+	if (cds_list_empty(&w->parked))
+		park_quiet(w, 0);
+	return park_close_oldest(w, NULL);
 }

@@ -701,7 +701,7 @@ void stream_close(struct stream *s, bool hard)
 bool stream_quiet(const struct stream *s)
 {
 	return s->state == STREAM_OPEN && s->read_end == STREAM_READING &&
-	       !s->in && !s->hup && outq_empty(&s->out) && !s->shut &&
+	       !in_bytes(s) && !s->hup && outq_empty(&s->out) && !s->shut &&
 	       !s->write_failed && !s->owed_read && !s->owed_room &&
 	       !list_linked(&s->ready.node) && !list_linked(&s->flush.node);
 }
