@@ -110,8 +110,9 @@ all: $(BUILD)/agentproxyd $(BUILD)/agents/denylist $(BUILD)/scripted-agent \
 $(BUILD)/agentproxyd: $(MAIN) $(LIB_OBJ)
 	$(LINK)
 
-# What agents need: the protocol and the bottom of the house.
-AGENT_OBJ := $(filter $(BUILD)/src/base/% $(BUILD)/src/wire/%,$(OBJ))
+# What agents need: the protocol, the bottom of the house, and a way to send.
+AGENT_OBJ := $(filter $(BUILD)/src/base/% $(BUILD)/src/wire/%,$(OBJ)) \
+	     $(BUILD)/lib/send.o
 
 AGENTS_OWN := $(patsubst %.c,$(BUILD)/%.o,$(sort $(wildcard lib/*.c)))
 

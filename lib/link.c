@@ -2,10 +2,10 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include "internal.h"
+#include "send.h"
 
 #define IN_MIN		65536u
 #define OUT_MAX		(1u << 20)	/* unsent; then reading stops */
@@ -226,23 +226,6 @@ static bool link_read(struct link *l)
 	return handle_frames(l);
 }
 
-static bool link_write(struct link *l)
-{
-	struct iovec iov[64];
-
-	while (!outq_empty(&l->out)) {
-		struct msghdr m = { .msg_iov = iov };
-		ssize_t n;
-
-		m.msg_iovlen = (size_t)outq_iov(&l->out, iov, 64);
-		n = sendmsg(l->fd, &m, MSG_NOSIGNAL);
-		if (n < 0)
-			return errno == EAGAIN || errno == EINTR;
-		outq_consume(&l->out, (size_t)n);
-	}
-	return true;
-}
-
 /* A peer that does not read its answers is not read either. */
 static bool link_arm(struct link *l)
 {
@@ -265,7 +248,7 @@ void link_serve(struct link *l, uint32_t events)
 
 	if (events & (EPOLLIN | EPOLLHUP | EPOLLERR))
 		good = link_read(l);
-	if (!link_write(l) || !good || !link_arm(l))
+	if (!outq_send(&l->out, l->fd) || !good || !link_arm(l))
 		link_free(l);
 }
 

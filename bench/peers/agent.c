@@ -16,10 +16,10 @@
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include "peers.h"
+#include "send.h"
 #include "wire/codec.h"
 
 #define IN_MIN	65536u
@@ -188,23 +188,6 @@ static bool read_held(struct link *l, const char *p, size_t n)
 	return read_frames(l);
 }
 
-static bool write_link(struct link *l)
-{
-	struct iovec iov[64];
-
-	while (!outq_empty(&l->out)) {
-		struct msghdr m = { .msg_iov = iov };
-		ssize_t n;
-
-		m.msg_iovlen = (size_t)outq_iov(&l->out, iov, 64);
-		n = sendmsg(l->fd, &m, MSG_NOSIGNAL);
-		if (n < 0)
-			return errno == EAGAIN;
-		outq_consume(&l->out, (size_t)n);
-	}
-	return true;
-}
-
 static void watch(struct link *l, uint32_t events)
 {
 	struct epoll_event e = { .events = events, .data.ptr = l };
@@ -253,7 +236,7 @@ static void serve_held(void)
 		struct link *l = i->owner;
 
 		if (!l->closed && (!read_held(l, i->bytes, i->n) ||
-				   !write_link(l)))
+				   !outq_send(&l->out, l->fd)))
 			close_link(l);
 		free(i);
 	}
@@ -275,7 +258,8 @@ static void serve(void)
 			if (l->listener) {
 				on_accept(l);
 			} else if (!l->closed &&
-				   (!read_link(l) || !write_link(l))) {
+				   (!read_link(l) ||
+				    !outq_send(&l->out, l->fd))) {
 				close_link(l);
 			}
 		}

@@ -3,12 +3,11 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/socket.h>
-#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "framelog.h"
+#include "send.h"
 #include "wire/put.h"
 
 #define IN_MIN		65536u
@@ -104,25 +103,11 @@ static void arm(struct event *ev, uint64_t due_ms)
 
 static void flush(struct link *l)
 {
-	struct iovec iov[64];
-
-	while (!outq_empty(&l->out)) {
-		struct msghdr m = { .msg_iov = iov };
-		ssize_t n;
-
-		m.msg_iovlen = (size_t)outq_iov(&l->out, iov, 64);
-		n = sendmsg(l->fd, &m, MSG_NOSIGNAL);
-		if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
-			event_add(l->writable, NULL);
-			return;
-		}
-		if (n < 0) {
-			l->dead = true;
-			return;
-		}
-		outq_consume(&l->out, (size_t)n);
-	}
-	if (l->closing)
+	if (!outq_send(&l->out, l->fd))
+		l->dead = true;
+	else if (!outq_empty(&l->out))
+		event_add(l->writable, NULL);
+	else if (l->closing)
 		l->dead = true;
 }
 
