@@ -16,6 +16,7 @@ static void pause_over(struct link *link)
 	struct agent_session *s;
 
 	link->paused = false;
+	link->n_stopped = 0;
 	if (!link->n_held)
 		return;
 	cds_list_for_each_entry(s, &link->sessions, node)
@@ -50,6 +51,7 @@ static void pause_session(struct link *link, struct slice id, bool pause)
 		s->paused = pause;
 		link->n_held += pause ? 1 : -1u;
 	}
+	lend_pause(link, id.p, pause);
 }
 
 /* What waits is sent when all that came was read. */
@@ -64,7 +66,7 @@ static void take_flow(struct link *link, const struct wire_flow *flow)
 	if (flow->pause)
 		deadline_start(l->loop, &link->pause,
 			       l->agent->tuning.pause_max_us, on_pause_over);
-	else if (!link->paused && !link->n_held)
+	else if (!link->paused && !link->n_held && !link->n_stopped)
 		deadline_stop(&link->pause);
 }
 

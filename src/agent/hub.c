@@ -68,6 +68,21 @@ void hub_release(struct hub *h, const struct loop *loop)
 			   __ATOMIC_RELAXED);
 }
 
+bool hub_release_but_last(struct hub *h, const struct loop *loop)
+{
+	unsigned n = __atomic_load_n(&h->total, __ATOMIC_RELAXED);
+
+	do {
+		if (n < 2)
+			return false;
+	} while (!__atomic_compare_exchange_n(&h->total, &n, n - 1, false,
+					      __ATOMIC_RELAXED,
+					      __ATOMIC_RELAXED));
+	__atomic_sub_fetch(&h->slot[loop->index].assigned, 1,
+			   __ATOMIC_RELAXED);
+	return true;
+}
+
 static void on_wake(struct loop *loop, struct post *p)
 {
 	struct hub_slot *s = container_of(p, struct hub_slot, wake);
@@ -202,11 +217,10 @@ void agent_local_yield(struct agent *a, struct loop *loop)
 		if (!link_is_idle(link) || link->n_lent ||
 		    (link->borrowed && keep))
 			continue;
-		/* Another worker may close its own at the same time: then none
-		 * is left, as if there had been only one. */
-		if (keep &&
-		    __atomic_load_n(&a->hub->total, __ATOMIC_RELAXED) < 2)
+		if (keep && !hub_release_but_last(a->hub, loop))
 			continue;
+		/* Else link_close() does that. */
+		link->dialled_in = !keep && !link->borrowed;
 		link_close(link);
 	}
 	local_borrow(l);

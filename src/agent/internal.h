@@ -171,6 +171,9 @@ struct link {
 	unsigned n_lent;
 	unsigned n_strange;		/* their entries in the FIFO */
 	unsigned n_strange_late;	/* completes among strangers */
+	/* Exchanges of others of which the agent wants no chunk now. */
+	char (*stopped)[EVENT_ID_LEN];
+	unsigned n_stopped;
 };
 
 /* A request-complete that waits on a link which takes one event at a time. */
@@ -694,6 +697,8 @@ void hub_put(struct hub *h);	/* NULL: no effect */
  * loop. False: there are `most`; or no worker has begun, *loop is NULL. */
 bool hub_reserve(struct hub *h, unsigned most, struct loop **loop) MUST_CHECK;
 void hub_release(struct hub *h, const struct loop *loop);
+/* False, and nothing is done, if it is the last one of all workers. */
+bool hub_release_but_last(struct hub *h, const struct loop *loop) MUST_CHECK;
 /* This worker's part of the agent; NULL: not begun, or closed. */
 struct agent_local *hub_local(struct hub *h, const struct loop *loop);
 
@@ -729,6 +734,9 @@ void lend_failed(struct link *link, struct agent_call *call, enum cause cause,
 		 const char *text);
 /* Sends one of those that wait. False: none, or no room. */
 bool lend_serve(struct link *link);
+/* The agent wants no chunks of an exchange, or again: it may be one of those
+ * that the link is lent to. */
+void lend_pause(struct link *link, const char *id, bool pause);
 void lend_flush_completes(struct link *link);
 void lend_link_lost(struct link *link);
 

@@ -4,6 +4,7 @@
 
 #define LATE_MAX		1024u	/* completes that wait on a link */
 #define UNSENT_MAX		1024u	/* the oldest of more is forgotten */
+#define STOPPED_MAX		256u	/* the same */
 
 /* An exchange whose head was given up before it went out: the agent has never
  * heard of it, and the borrower has sent, or will, more about it. */
@@ -168,16 +169,63 @@ static void lend_send(struct link *link, struct errand *e)
 	link_watch_entries(link);
 }
 
+/* ---- what waits ----------------------------------------------------------- */
+
+static unsigned find_stopped(const struct link *link, const char *id)
+{
+	unsigned i = 0;
+
+	while (i < link->n_stopped &&
+	       memcmp(link->stopped[i], id, EVENT_ID_LEN) != 0)
+		i++;
+	return i;
+}
+
+/* Whose it is nobody here knows: that of an exchange which has nothing to say
+ * does no harm. Without memory it is as if the agent had not asked for it. */
+void lend_pause(struct link *link, const char *id, bool pause)
+{
+	unsigned i = find_stopped(link, id);
+
+	if (i < link->n_stopped && !pause)
+		memmove(link->stopped + i, link->stopped + i + 1,
+			(--link->n_stopped - i) * sizeof(*link->stopped));
+	if (i < link->n_stopped || !pause || !link->n_lent)
+		return;
+	if (!link->stopped)
+		link->stopped = mem_alloc(STOPPED_MAX *
+					  sizeof(*link->stopped));
+	if (!link->stopped)
+		return;
+	if (link->n_stopped == STOPPED_MAX)
+		memmove(link->stopped, link->stopped + 1,
+			--link->n_stopped * sizeof(*link->stopped));
+	memcpy(link->stopped[link->n_stopped++], id, EVENT_ID_LEN);
+}
+
+static bool is_stopped(const struct link *link, const struct errand *e)
+{
+	return link->n_stopped && link->format.dialect == WIRE_V2 &&
+	       (e->entry.type == EVENT_REQUEST_CHUNK ||
+		e->entry.type == EVENT_RESPONSE_CHUNK) &&
+	       find_stopped(link, e->entry.id) < link->n_stopped;
+}
+
 static bool must_wait(const struct link *link, const struct errand *e)
 {
 	if (e->kind == ERRAND_COMPLETE)
 		return link->depth == 1 && !link_has_room(link);
-	return !link_has_room(link) ||
+	return !link_has_room(link) || is_stopped(link, e) ||
 	       (link->paused && e->entry.type == EVENT_REQUEST_HEAD);
 }
 
-/* In order; but heads that wait until the agent wants new exchanges again are
- * in nobody's way. */
+/* The agent has asked for less: not all that waits does so for want of room. */
+static bool is_held_back(const struct link *link)
+{
+	return link->paused || link->n_stopped;
+}
+
+/* In order; but what waits until the agent wants it is in nobody's way. */
 static struct errand *next_stranger(const struct link *link)
 {
 	struct errand *e;
@@ -185,7 +233,7 @@ static struct errand *next_stranger(const struct link *link)
 	cds_list_for_each_entry(e, &link->strangers, wait) {
 		if (!must_wait(link, e))
 			return e;
-		if (!link->paused || !link_has_room(link))
+		if (!is_held_back(link) || !link_has_room(link))
 			break;
 	}
 	return NULL;
@@ -294,12 +342,14 @@ void lend_on_errand(struct loop *loop, struct post *p)
 		return;
 	if (e->kind == ERRAND_EVENT)
 		cds_list_add_tail(&e->node, &lent->errands);
+	else if (link->n_stopped)
+		lend_pause(link, e->entry.id, false);
 	if (cds_list_empty(&link->strangers) && !must_wait(link, e)) {
 		lend_send(link, e);
 		return;
 	}
 	lend_keep(link, e);
-	if (link->state == LINK_UP && link->paused)
+	if (link->state == LINK_UP && is_held_back(link))
 		(void)lend_serve(link);
 }
 

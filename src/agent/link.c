@@ -223,6 +223,7 @@ static void link_reap(struct task *t)
 	for (unsigned i = 0; i < EVENT_N; i++)
 		recall_free(link->recall[i]);
 	fifo_free(&link->fifo);
+	mem_free(link->stopped);
 	mem_free(link);
 }
 
@@ -600,9 +601,17 @@ bool link_adopt(struct agent_local *l, int fd,
 		const struct wire_handshake *says)
 {
 	struct link *link = link_new(l, &l->instances[0], false);
+	struct outq q;
 
-	if (!link)
+	outq_init(&q, &l->loop->blocks);
+	if (!link || !wire_encode_registered(&q, answer) ||
+	    !stream_open(&link->stream, l->loop, fd, &link_events)) {
+		outq_clear(&q);
+		if (link)
+			link_close(link);
 		return false;
+	}
+	outq_move(&link->stream.out, &q);
 	link->dialled_in = true;
 	link_set_state(link, LINK_HANDSHAKE);
 	link->format = (struct wire_format){
@@ -610,12 +619,8 @@ bool link_adopt(struct agent_local *l, int fd,
 		.pseudo_headers = l->agent->config.pseudo_headers,
 		.dialect = answer->go ? WIRE_GO : WIRE_V2,
 	};
-	if (!stream_open(&link->stream, l->loop, fd, &link_events) ||
-	    !wire_encode_registered(&link->stream.out, answer)) {
-		link_lost(link, CAUSE_CONNECT, RETRY_SOON, "out of memory");
-		return true;
-	}
-	stream_flush_later(&link->stream);
+	/* Whatever comes of the rest: it was let in, and is told so. */
+	stream_flush_now(&link->stream);
 	link_take_limits(link, says);
 	link_ready(link);
 	/* There is no frame behind which it would be done. */

@@ -56,21 +56,18 @@ struct arrival {
 
 /* ---- answers -------------------------------------------------------------- */
 
-/* Into the empty buffer of a new connection: all at once or never. */
-static void send_refusal(struct loop *loop, int fd, bool go, const char *text)
+/* Into the empty buffer of a new connection: all at once or never. Needs no
+ * memory. */
+static void send_refusal(int fd, bool go, const char *text)
 {
-	struct wire_registered answer = {
-		.go = go, .error = text, .proxy_id = "agentproxyd",
-		.connection_id = "",
+	char frame[WIRE_REFUSAL_MAX];
+	struct iovec iov = {
+		.iov_base = frame,
+		.iov_len = wire_put_refusal(frame, go, text),
 	};
-	struct iovec iov[8];
-	struct outq q;
 
-	outq_init(&q, &loop->blocks);
-	if (!wire_encode_registered(&q, &answer) ||
-	    sock_sendv(fd, iov, outq_iov(&q, iov, ARRAY_LEN(iov))) < 0)
+	if (sock_sendv(fd, &iov, 1) < 0)
 		log_debug("agent_refused", "error=\"it could not be told\"");
-	outq_clear(&q);
 }
 
 static void guest_reap(struct task *t)
@@ -123,7 +120,7 @@ static void guest_refuse(struct guest *g, const char *agent, const char *text)
 {
 	struct reverse *r = g->reverse;
 
-	send_refusal(r->loop, g->fd, is_go(g), text);
+	send_refusal(g->fd, is_go(g), text);
 	sock_shutdown(g->fd);
 	log_refused(r, agent, text);
 	g->refused = true;
@@ -231,8 +228,12 @@ static void on_arrival(struct loop *loop, struct post *p)
 	if (l)
 		log_arrival(l, v);
 	if (!l || !link_adopt(l, v->fd, &answer, &v->registration.says)) {
-		send_refusal(loop, v->fd, answer.go, l ? "out of memory" :
-			     "the agent was removed");
+		const char *error = l ? "out of memory" :
+					"the agent was removed";
+
+		send_refusal(v->fd, answer.go, error);
+		log_warn("agent_refused", "agent=\"%s\" error=\"%s\"",
+			 v->registration.id, error);
 		sock_close(v->fd, false);
 		hub_release(v->hub, loop);
 	}
@@ -385,6 +386,20 @@ static void on_guest_late(struct deadline *d)
 
 /* ---- the door --------------------------------------------------------------- */
 
+/* No memory to keep it: answered in the dialect that its first bytes have, if
+ * they are there, for a go-v2 agent dies without. */
+static void refuse_at_once(struct reverse *r, int fd)
+{
+	static const char error[] = "out of memory";
+	char trash[4096];
+	ssize_t n = sock_recv(fd, trash, sizeof(trash));
+
+	send_refusal(fd, n >= FRAME_HEAD &&
+			 trash[FRAME_HEAD - 1] == FRAME_GO_REGISTER, error);
+	log_refused(r, "", error);
+	sock_close(fd, false);
+}
+
 /* In the middle of whatever it does: answered, if it was not, and closed. */
 static void guest_send_away(struct guest *g, const char *text)
 {
@@ -410,7 +425,7 @@ static void guest_new(struct reverse *r, int fd)
 				"too many wait for a registration");
 	g = mem_zalloc(sizeof(*g));
 	if (!g) {
-		sock_close(fd, false);
+		refuse_at_once(r, fd);
 		return;
 	}
 	g->reverse = r;

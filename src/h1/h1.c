@@ -52,8 +52,10 @@ bool h1_accept(struct h1_conn *conn, struct loop *loop, int fd,
 	       const struct h1_events *events)
 {
 	init_conn(conn, H1_SERVER, settings, events);
-	if (!stream_open(&conn->stream, loop, fd, &stream_events))
+	if (!stream_open(&conn->stream, loop, fd, &stream_events)) {
+		sock_close(fd, false);
 		return false;
+	}
 	conn->state = H1_IDLE;
 	h1_start_read_deadline(conn, settings->idle_us);
 	return true;

@@ -635,10 +635,8 @@ bool stream_open(struct stream *s, struct loop *loop, int fd,
 	/* A new connection is writable: no need to be woken to hear it. Who
 	 * has been full once is told of it from then on, for he may be again. */
 	s->keep_write = true;
-	if (!watch_start_quiet(loop, &s->watch, fd, on_watch)) {
-		sock_close(fd, false);
+	if (!watch_start_quiet(loop, &s->watch, fd, on_watch))
 		return false;
-	}
 	s->state = STREAM_OPEN;
 	s->writable = true;
 	return true;

@@ -105,7 +105,7 @@ struct stream {
 
 /*
  * Takes over an open, non-blocking descriptor. False: the loop has no room;
- * the descriptor is closed then. Events may come from the next turn on.
+ * the descriptor stays the caller's. Events may come from the next turn on.
  */
 bool stream_open(struct stream *s, struct loop *loop, int fd,
 		 const struct stream_events *events) MUST_CHECK;

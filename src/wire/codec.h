@@ -147,6 +147,11 @@ struct wire_registered {
 /* 0x02 or 0x04. */
 bool wire_encode_registered(struct outq *q, const struct wire_registered *r)
 	MUST_CHECK;
+/* The same of a refusal, without memory: how many bytes it has. A longer error
+ * is cut. */
+#define WIRE_REFUSAL_TEXT	128u
+#define WIRE_REFUSAL_MAX	2048u
+size_t wire_put_refusal(char to[WIRE_REFUSAL_MAX], bool go, const char *error);
 
 /* ---- the agent's side (agents/, tests/scripted-agent) ------------------- */
 

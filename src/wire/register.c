@@ -2,6 +2,8 @@
  * Registration of an agent that dials in, both sides of it (protocol page 9).
  * Always JSON; once per link, so jansson reads it.
  */
+#include <stdio.h>
+
 #include "wire/capabilities.h"
 #include "wire/put.h"
 
@@ -155,22 +157,48 @@ static char *put_go_answer(char *o, const struct wire_registered *r)
 	return put_byte(o, '}');
 }
 
+static char *put_answer(char *start, const struct wire_registered *r)
+{
+	char *o = start + FRAME_HEAD;
+
+	return r->go ? put_go_answer(o, r) : put_v2_answer(o, r);
+}
+
+static uint8_t answer_type(bool go)
+{
+	return go ? FRAME_GO_REGISTER_ACK : FRAME_HANDSHAKE_REPLY;
+}
+
 bool wire_encode_registered(struct outq *q, const struct wire_registered *r)
 {
 	size_t config = r->config_json ? strlen(r->config_json) : 0;
 	size_t texts = strlen(r->proxy_id) + strlen(r->connection_id) +
 		       (r->error ? strlen(r->error) : 0);
-	char *start, *o;
+	char *start;
 
 	if (config > FRAME_MAX / 2)
 		return false;
 	start = outq_reserve(q, FIXED_MAX + PUT_JSON_MAX(texts) + config);
 	if (!start)
 		return false;
-	o = start + FRAME_HEAD;
-	o = r->go ? put_go_answer(o, r) : put_v2_answer(o, r);
-	return queue(q, start, o, r->go ? FRAME_GO_REGISTER_ACK :
-					  FRAME_HANDSHAKE_REPLY);
+	return queue(q, start, put_answer(start, r), answer_type(r->go));
+}
+
+size_t wire_put_refusal(char to[WIRE_REFUSAL_MAX], bool go, const char *error)
+{
+	char text[WIRE_REFUSAL_TEXT + 1];
+	struct wire_registered r = {
+		.go = go, .error = text, .proxy_id = "agentproxyd",
+		.connection_id = "",
+	};
+	size_t n;
+
+	_Static_assert(FIXED_MAX + PUT_JSON_MAX(WIRE_REFUSAL_TEXT + 16) <=
+		       WIRE_REFUSAL_MAX, "a refusal has room");
+	snprintf(text, sizeof(text), "%s", error);
+	n = (size_t)(put_answer(to, &r) - to);
+	frame_write_head(to, answer_type(go), n - FRAME_HEAD);
+	return n;
 }
 
 /* ---- the agent's side --------------------------------------------------- */

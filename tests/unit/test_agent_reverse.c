@@ -1,6 +1,9 @@
 /* Agents that dial in, and links that several workers use: three loops in one
  * thread, the agent played by hand. */
+#include <sched.h>
+
 #include "agent_fixture.h"
+#include "agent/hub.h"
 #include "agent/reverse.h"
 
 #define N	3
@@ -550,6 +553,63 @@ static void test_yield(void **state)
 	hang_up(left);
 }
 
+#define ROUNDS	20000u
+
+struct giver {
+	struct hub *hub;
+	struct loop *loop;
+	unsigned begun, done;	/* atomic: rounds */
+	bool gave;
+};
+
+static void await_round(const unsigned *n, unsigned round)
+{
+	for (unsigned i = 1; __atomic_load_n(n, __ATOMIC_ACQUIRE) < round; i++)
+		if (i % 4096 == 0)
+			sched_yield();
+}
+
+static void *give(void *arg)
+{
+	struct giver *g = arg;
+
+	for (unsigned round = 1; round <= ROUNDS; round++) {
+		await_round(&g->begun, round);
+		g->gave = hub_release_but_last(g->hub, g->loop);
+		__atomic_store_n(&g->done, round, __ATOMIC_RELEASE);
+	}
+	return NULL;
+}
+
+/* Two workers that let go of their only links at the same time: one stays. */
+static void test_last_stays(void **state)
+{
+	struct place *x = *state;
+	struct hub *h = x->agent->hub;
+	struct giver g = { h, x->loops[0], 0, 0, false };
+	pthread_t thread;
+	struct loop *loop;
+	bool gave;
+
+	assert_int_equal(pthread_create(&thread, NULL, give, &g), 0);
+	for (unsigned round = 1; round <= ROUNDS; round++) {
+		while (h->total < 2)
+			assert_true(hub_reserve(h, 4, &loop));
+		__atomic_store_n(&g.begun, round, __ATOMIC_RELEASE);
+		/* The other thread hears of it a little later. */
+		for (volatile unsigned i = 0; i < round % 256; i++)
+			;
+		gave = hub_release_but_last(h, x->loops[1]);
+		await_round(&g.done, round);
+		assert_int_equal(gave + g.gave, 1);
+		assert_int_equal(h->total, 1);
+	}
+	pthread_join(thread, NULL);
+	for (unsigned w = 0; w < N; w++)
+		h->slot[w].assigned = 0;
+	h->total = 0;
+}
+
 /* The agent wants no new exchange: those that it has go on, whoever waits. */
 static void test_paused(void **state)
 {
@@ -597,6 +657,93 @@ static void test_paused(void **state)
 	answer(p, f.id);
 	turn_until(x, b.answered);
 	finish(x, p, &b);
+	hang_up(p);
+}
+
+static void pause_of(struct peer *p, const struct ask *a, const char *action)
+{
+	char text[160];
+
+	snprintf(text, sizeof(text), "{\"correlation_id\":\"%.32s\","
+		 "\"action\":\"%s\"}", a->meta.correlation_id, action);
+	peer_send(p, FRAME_FLOW_CONTROL, text);
+}
+
+static void turns(struct place *x, unsigned n)
+{
+	while (n--)
+		turn(x);
+}
+
+/* The agent wants no chunk of one exchange, which another worker has: the
+ * others go on. */
+static void test_paused_exchange(void **state)
+{
+	struct place *x = *state;
+	struct peer *p = registered(x);
+	unsigned w = own_links(x, 0) ? 1 : 0;
+	struct ask a, b;
+	struct frame f;
+
+	turn_until(x, all_linked(x));
+	for (struct ask *k = &a; k; k = k == &a ? &b : NULL) {
+		begin(x, k, w);
+		ask_head(k, 5000 * MS);
+		get_event(x, p, &f);
+		answer(p, f.id);
+		turn_until(x, k->answered);
+	}
+	pause_of(p, &a, "pause");
+	turns(x, 4);
+	ask_chunk(&a, 0, 5000 * MS);
+	turns(x, 4);
+	ask_chunk(&b, 0, 5000 * MS);
+	get_event(x, p, &f);
+	expect_id(&f, &b);
+	answer(p, f.id);
+	turn_until(x, b.answered == 2);
+	pause_of(p, &b, "pause");
+	pause_of(p, &a, "resume");
+	get_event(x, p, &f);
+	expect_id(&f, &a);
+	answer(p, f.id);
+	turn_until(x, a.answered == 2);
+	/* One that ends meanwhile: the agent hears of that, and no more. */
+	ask_chunk(&b, 1, 5000 * MS);
+	turns(x, 4);
+	agent_withdraw(&b.call, WIRE_CANCEL_CLIENT);
+	finish(x, p, &b);
+	/* And it is not for ever. */
+	x->agent->tuning.pause_max_us = 20 * MS;
+	pause_of(p, &a, "pause");
+	turns(x, 4);
+	ask_chunk(&a, 1, 5000 * MS);
+	get_event(x, p, &f);
+	expect_id(&f, &a);
+	answer(p, f.id);
+	turn_until(x, a.answered == 3);
+	finish(x, p, &a);
+	hang_up(p);
+}
+
+/* More than can be remembered, of nobody's exchanges. */
+static void test_paused_flood(void **state)
+{
+	struct place *x = *state;
+	struct peer *p = registered(x);
+	struct ask none = { .answered = 0 };
+	char id[EVENT_ID_LEN + 1];
+
+	turn_until(x, all_linked(x));
+	for (unsigned i = 0; i < 2000; i++) {
+		snprintf(id, sizeof(id), "%032x", i);
+		memcpy(none.meta.correlation_id, id, EVENT_ID_LEN);
+		pause_of(p, &none, i % 7 ? "pause" : "resume");
+		if (i % 50 == 0)
+			turns(x, 2);
+	}
+	for (unsigned w = 0; w < N; w++)
+		exchange(x, p, w);
 	hang_up(p);
 }
 
@@ -651,6 +798,43 @@ static void test_stated_limit(void **state)
 	hang_up(p[0]);
 }
 
+static int fail_after;
+
+static bool failing(size_t bytes)
+{
+	return fail_after-- <= 0;
+}
+
+/* Without memory, wherever that is felt, there is an answer all the same: a
+ * go-v2 agent dies without one. */
+static void test_no_memory(void **state)
+{
+	struct place *x = *state;
+	bool accepted = false;
+
+	for (int n = 0; !accepted; n++) {
+		struct peer *p = dial(x);
+		struct frame f;
+
+		assert_true(n < 100);
+		peer_send(p, FRAME_GO_REGISTER, hello);
+		fail_after = n;
+		mem_fault = failing;
+		get_frame(x, p, &f);
+		mem_fault = NULL;
+		assert_int_equal(f.type, FRAME_GO_REGISTER_ACK);
+		accepted = strstr(f.text, "true") != NULL;
+		if (accepted)
+			turn_until(x, TOTAL(x, links_up, 1) == 1);
+		else
+			turn_until(x, (peer_read(p), p->eof));
+		hang_up(p);
+		turn_until(x, TOTAL(x, links_up, 1) == 0);
+		assert_int_equal(TOTAL(x, links_connecting, 1), 0);
+	}
+	assert_int_equal(x->agent->hub->total, 0);
+}
+
 #define P(f) cmocka_unit_test_setup_teardown(f, place_setup, place_teardown)
 
 int main(void)
@@ -667,9 +851,13 @@ int main(void)
 		P(test_refusals),
 		P(test_at_once),
 		P(test_yield),
+		P(test_last_stays),
 		P(test_paused),
+		P(test_paused_exchange),
+		P(test_paused_flood),
 		P(test_flood),
 		P(test_stated_limit),
+		P(test_no_memory),
 	};
 	int failed;
 

@@ -200,6 +200,34 @@ static void test_both_sides(void **state)
 	fixture_fini(x);
 }
 
+/* Without memory the same as with it; a text that is too long is cut. */
+static void test_refusal(void **state)
+{
+	static char error[400], cut[WIRE_REFUSAL_TEXT + 1];
+	struct fixture fx, *x = &fx;
+
+	memset(error, '"', sizeof(error) - 1);
+	memcpy(cut, error, sizeof(cut) - 1);
+	fixture_init(x);
+	for (int i = 0; i < 4; i++) {
+		bool go = i & 1, longer = i & 2;
+		struct wire_registered a = {
+			.go = go, .error = longer ? cut : "no", .proxy_id =
+			"agentproxyd", .connection_id = "",
+		};
+		char to[WIRE_REFUSAL_MAX], *want;
+		size_t n;
+
+		assert_true(wire_encode_registered(&x->q, &a));
+		want = fixture_take(x, &n);
+		assert_int_equal(wire_put_refusal(to, go, longer ? error :
+						  "no"), n);
+		assert_memory_equal(to, want, n);
+		free(want);
+	}
+	fixture_fini(x);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -208,6 +236,7 @@ int main(void)
 		cmocka_unit_test(test_long_token),
 		cmocka_unit_test(test_answers),
 		cmocka_unit_test(test_both_sides),
+		cmocka_unit_test(test_refusal),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
