@@ -39,6 +39,7 @@ def program(name):
 
 class World:
     """Directory, ports and the origin that all rows share."""
+    stretch = 1     # how much slower than by itself a proxy runs here
 
     def __init__(self, directory):
         self.dir = directory
@@ -406,7 +407,8 @@ def ours_many(count):
         p, path = allow_agent(world, name + "-agent", "msgpack")
         agents = "".join(
             f"\n  a{i}: {{ socket: {path}, on_failure: deny, connections: 1,"
-            f" timeout: 5s }}" for i in range(count))
+            f" timeout: 5s, complete_wait: {500 * world.stretch}ms }}"
+            for i in range(count))
         routes = "".join(
             f"\n  - {{ match: {{ path_prefix: /a{i}/ }}, agents: [a{i}],"
             f" upstream: app }}" for i in range(count))

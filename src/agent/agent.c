@@ -24,7 +24,6 @@ static const struct agent_tuning default_tuning = {
 	.check_us = 250 * MS,
 	.extra_idle_us = 60 * SECOND,
 	.refill_us = 1 * SECOND,
-	.lazy_us = 2 * MS,
 	.max_tombstones = 8,
 	.breaker_failures = 5,
 	.breaker_good = 2,
@@ -125,6 +124,7 @@ bool agent_same(const struct agent *a, const struct config_agent *c)
 	       o->may_mutate == c->may_mutate &&
 	       o->pseudo_headers == c->pseudo_headers &&
 	       o->complete == c->complete &&
+	       o->complete_wait_us == c->complete_wait_us &&
 	       o->go_release == c->go_release &&
 	       o->peer_uid == c->peer_uid && o->peer_gid == c->peer_gid &&
 	       same_text(o->config_json, c->config_json) &&
@@ -242,6 +242,10 @@ struct agent *agent_new(const struct config_agent *config, unsigned n_workers,
 	/* A slow agent is slow with these, too: they stand in its line. */
 	if (config->timeouts.head_us > a->tuning.complete_us)
 		a->tuning.complete_us = config->timeouts.head_us;
+	a->tuning.lazy_us = config->complete_wait_us;
+	if (config->complete_wait_us)
+		a->tuning.check_us = min_u64(a->tuning.check_us,
+					     config->complete_wait_us / 2);
 	pthread_mutex_init(&a->breaker.lock, NULL);
 	pthread_mutex_init(&a->report_lock, NULL);
 	if (!copy_config(&a->config, config))

@@ -12,9 +12,6 @@
  * and each failure is told to one who makes it a bypass or a deny.
  */
 #include "agent/internal.h"
-#include "base/mem.h"
-
-#define LATE_MAX	1024u
 
 static void call_done(struct agent_call *call)
 {
@@ -129,7 +126,6 @@ void link_drop_sessions(struct link *link)
 	struct agent_local *l = link->local;
 	struct agent_call *call, *tmp;
 	struct agent_session *s, *stmp;
-	struct late_complete *late, *ltmp;
 
 	cds_list_for_each_entry_safe(call, tmp, &link->waiting, node) {
 		call_unqueue(l, call);
@@ -141,22 +137,11 @@ void link_drop_sessions(struct link *link)
 		s->lost = true;
 		l->n_sessions--;
 	}
-	cds_list_for_each_entry_safe(late, ltmp, &link->late, node) {
-		cds_list_del(&late->node);
-		mem_free(late);
-	}
-	link->n_late = 0;
+	link_drop_completes(link);
 	lend_link_lost(link);
 }
 
 /* ---- sending ----------------------------------------------------------- */
-
-static uint32_t saturated_ms(uint64_t us)
-{
-	uint64_t ms = us / 1000;
-
-	return ms > 600000 ? 600000 : (uint32_t)ms;
-}
 
 static void session_pin(struct agent_session *s, struct link *link)
 {
@@ -183,7 +168,7 @@ static void call_send(struct agent_call *call, struct link *link)
 	uint32_t bytes = 0;
 	struct entry *e;
 
-	if (LIKELY(fifo_reserve(&link->fifo)))
+	if (LIKELY(link_put_lazy(link) && fifo_reserve(&link->fifo)))
 		result = link_encode(link, ev, &transcoded, &bytes);
 	if (UNLIKELY(result != WIRE_OK)) {
 		call_fail(call, result == WIRE_TOO_LARGE ? CAUSE_TOO_LARGE :
@@ -244,29 +229,6 @@ void local_serve(struct agent_local *l)
 	}
 }
 
-static void link_send_complete(struct link *link, const struct event *ev);
-
-static void link_send_late(struct link *link)
-{
-	while (link->n_late && link_has_room(link)) {
-		struct late_complete *late =
-			cds_list_first_entry(&link->late, struct late_complete,
-					     node);
-		struct event ev = {
-			.type = EVENT_COMPLETE,
-			.meta = &late->meta,
-			.complete = late->complete,
-		};
-
-		cds_list_del(&late->node);
-		link->n_late--;
-		link_send_complete(link, &ev);
-		mem_free(late);
-		if (link->state != LINK_UP)
-			return;
-	}
-}
-
 static bool call_is_held(const struct agent_call *call)
 {
 	return call->session->paused &&
@@ -282,29 +244,6 @@ static struct agent_call *link_next_waiting(struct link *link)
 		if (LIKELY(!call_is_held(call)))
 			return call;
 	return NULL;
-}
-
-void link_flush_completes(struct link *link)
-{
-	struct late_complete *late;
-	unsigned transcoded = 0;
-
-	/* v1: an event is held back that they would overtake. */
-	if (link->v1_held.bytes)
-		return;
-	cds_list_for_each_entry(late, &link->late, node) {
-		struct event ev = {
-			.type = EVENT_COMPLETE,
-			.meta = &late->meta,
-			.complete = late->complete,
-		};
-
-		if (wire_encode_event(&link->stream.out, &link->format, &ev,
-				      &transcoded) != WIRE_OK)
-			return;
-		counter_inc(&link->local->metrics->events[EVENT_COMPLETE]);
-	}
-	lend_flush_completes(link);
 }
 
 /* Events of other workers take turns with those of this one. */
@@ -561,115 +500,4 @@ void agent_ask(struct agent_call *call, struct agent_session *s,
 	if (UNLIKELY(gate & GATE_INSTANCE))
 		timeout_us = ask_stretched(l, call, timeout_us);
 	deadline_start(s->loop, &call->deadline, timeout_us, on_call_deadline);
-}
-
-/* ---- request complete -------------------------------------------------- */
-
-static void link_send_complete(struct link *link, const struct event *ev)
-{
-	struct agent_local *l = link->local;
-	struct agent *a = l->agent;
-	bool go = link->format.dialect == WIRE_GO;
-	unsigned transcoded = 0;
-	uint32_t bytes = 0;
-	struct entry id;
-
-	if (UNLIKELY(go && !a->config.go_release))
-		return;
-	if (UNLIKELY(link->borrowed)) {
-		loan_complete(link, ev);
-		return;
-	}
-	if (!fifo_reserve(&link->fifo) ||
-	    link_encode(link, ev, &transcoded, &bytes) != WIRE_OK) {
-		/* The agent would keep the exchange for ever. */
-		link_lost(link, CAUSE_CLOSED, RETRY_SOON, "out of memory");
-		return;
-	}
-	counter_inc(&l->metrics->events[EVENT_COMPLETE]);
-	counter_add(&l->metrics->transcoded, transcoded);
-	link_set_id(link, &id, ev->meta, bytes);
-	link_push_complete(link, &id);
-}
-
-void link_push_complete(struct link *link, const struct entry *id)
-{
-	struct agent_local *l = link->local;
-	struct agent *a = l->agent;
-	uint8_t known = __atomic_load_n(&a->complete_known, __ATOMIC_RELAXED);
-	struct entry *e;
-
-	/* go-v2 never answers it. */
-	if (known == COMPLETE_SILENT || link->format.dialect == WIRE_GO)
-		return;
-	e = fifo_push(&link->fifo);
-	e->owner = NULL;
-	memcpy(e->id, id->id, sizeof(e->id));
-	e->tomb_us = l->loop->now_us + a->tuning.complete_us;
-	e->timeout_ms = saturated_ms(a->tuning.complete_us);
-	e->chunk_index = 0;
-	e->probe = 0;
-	e->type = EVENT_COMPLETE;
-	e->flags = 0;
-	if (UNLIKELY(known == COMPLETE_UNKNOWN))
-		link_send_ping(link, &e->probe);
-	link_watch_entries(link);
-}
-
-/* The link takes one event at a time and has one: keep it for later. */
-static void link_keep_complete(struct link *link, const struct event *ev)
-{
-	struct late_complete *late = NULL;
-
-	if (link->n_late < LATE_MAX)
-		late = mem_zalloc(sizeof(*late));
-	if (!late) {
-		link_lost(link, CAUSE_CLOSED, RETRY_SOON,
-			  "too much waits for the agent");
-		return;
-	}
-	memcpy(late->meta.correlation_id, ev->meta->correlation_id,
-	       EVENT_ID_LEN);
-	late->meta.go_request_id = ev->meta->go_request_id;
-	late->complete = ev->complete;
-	late->complete.error.n = min_size(ev->complete.error.n,
-					  sizeof(late->error));
-	if (late->complete.error.n)
-		memcpy(late->error, ev->complete.error.p,
-		       late->complete.error.n);
-	late->complete.error.p = late->error;
-	cds_list_add_tail(&late->node, &link->late);
-	link->n_late++;
-}
-
-void agent_session_end(struct agent_session *s,
-		       const struct event_complete *complete)
-{
-	struct link *link = s->link;
-	struct agent_local *l;
-	struct event ev;
-
-	s->lost = true;		/* nothing more is asked */
-	if (!link)
-		return;
-	l = link->local;
-	list_take(&s->node);
-	s->link = NULL;
-	l->n_sessions--;
-	if (UNLIKELY(s->paused))
-		link->n_held--;
-	ev = (struct event){
-		.type = EVENT_COMPLETE,
-		.meta = s->meta,
-		.complete = *complete,
-	};
-	if (UNLIKELY(!link_has_room(link)) &&
-	    (link->depth == 1 || link->format.dialect == WIRE_V1) &&
-	    link->format.dialect != WIRE_GO && !link->borrowed)
-		link_keep_complete(link, &ev);
-	else
-		link_send_complete(link, &ev);
-	/* One less below max_concurrency. */
-	if (l->max_sessions && !fair_empty(&l->queue))
-		local_serve(l);
 }

@@ -63,6 +63,9 @@ static void take_flow(struct link *link, const struct wire_flow *flow)
 		pause_session(link, flow->id, flow->pause);
 	else
 		link->paused = flow->pause;
+	/* It may wait for what is over. */
+	if (flow->pause)
+		link_flush_lazy(link);
 	if (flow->pause)
 		deadline_start(l->loop, &link->pause,
 			       l->agent->tuning.pause_max_us, on_pause_over);
@@ -89,6 +92,8 @@ static void take_health(struct link *link, const struct wire_health *h)
 		 h->text.n ? h->text.p : "");
 	instance_set_report(link, h->state, h->timeout_percent, valid_us,
 			    text);
+	if (h->state != AGENT_HEALTHY)
+		link_flush_lazy(link);
 }
 
 /* ---- config update requests -------------------------------------------- */

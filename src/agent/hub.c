@@ -214,6 +214,8 @@ void agent_local_yield(struct agent *a, struct loop *loop)
 	keep = hub_keeps_one(a->hub);
 	l->yields = !keep;
 	cds_list_for_each_entry_safe(link, tmp, &l->links, node) {
+		/* Not closed then before they are answered. */
+		link_flush_lazy(link);
 		if (!link_is_idle(link) || link->n_lent ||
 		    (link->borrowed && keep))
 			continue;

@@ -2,12 +2,12 @@
  * What the files of this room share: table.c (lookup by name), agent.c (an
  * agent and a worker's part of it), link.c (the life of one link), retry.c
  * (when one that is down is opened again), reply.c (frames that come in),
- * ask.c (sessions, calls, queues), fifo.c (entries that wait for replies),
- * pick.c (which link), fair.c (the queue), breaker.c, health.c, control.c
- * (what agents say of themselves), questions.c (what go-v2 agents have to be
- * asked), limits.c (what the handshake says), reverse.c (agents that dial
- * in), hub.c, borrow.c and lend.c (their links, used by several workers),
- * print.c (/agents), tomb.c (replies that nobody waits for).
+ * ask.c (sessions, calls, queues), complete.c (their end), fifo.c (entries
+ * that wait for replies), pick.c (which link), fair.c (the queue), breaker.c,
+ * health.c, control.c (what agents say of themselves), questions.c (what go-v2
+ * agents have to be asked), limits.c (what the handshake says), reverse.c
+ * (agents that dial in), hub.c, borrow.c and lend.c (their links, used by
+ * several workers), print.c (/agents), tomb.c (replies that nobody waits for).
  *
  * Who tells whom: failures of calls are always told by the call's own task,
  * decisions from inside the link's on_read. So a link may die anywhere, also
@@ -110,6 +110,17 @@ enum link_retry { RETRY_SOON, RETRY_BACKOFF, RETRY_LATE };
 /* v1 (protocol page 13.3): bytes without an answer, or else one frame alone. */
 #define V1_UNANSWERED_MAX	(32u * 1024)
 
+/* A request-complete that waits for company (complete.c): one cache line. */
+struct lazy_complete {
+	char id[EVENT_ID_LEN];
+	uint64_t go_id;
+	uint64_t request_body_size, response_body_size;
+	uint32_t duration_ms;
+	uint16_t status, upstream_attempts;
+};
+
+#define LAZY_MAX	8u
+
 struct link {
 	struct stream stream;
 	struct agent_local *local;	/* NULL once it is closed for good */
@@ -143,7 +154,11 @@ struct link {
 	struct arena scratch;		/* of one reply */
 	/* Replies seen before, by kind of event; made when first needed. */
 	struct recall *recall[EVENT_N];
-	struct deadline lazy, check, partial;
+	struct deadline check, partial;
+	/* Completes that wait for the next event; lazy_max 0: none may. */
+	unsigned n_lazy, lazy_max;
+	uint64_t lazy_since_us;
+	struct lazy_complete lazy[LAZY_MAX];
 
 	struct cds_list_head node;	/* in local->links */
 	struct cds_list_head late;	/* struct late_complete */
@@ -206,10 +221,12 @@ struct agent_tuning {
 	uint64_t complete_us;		/* time-out of request complete, or
 					 * longer: as long as a head's */
 	uint64_t stall_min_us;
-	uint64_t check_us;		/* how often entries are looked at */
+	uint64_t check_us;		/* how often entries are looked at, and
+					 * completes that wait */
 	uint64_t extra_idle_us;		/* to the end of a link on demand */
 	uint64_t refill_us;		/* without memory for a link */
-	uint64_t lazy_us;		/* a complete waits for company; 0: no */
+	uint64_t lazy_us;		/* a complete waits for company, at
+					 * most; 0: not at all */
 	unsigned max_tombstones;
 	unsigned breaker_failures;	/* in a row, until it opens */
 	unsigned breaker_good;		/* trials in a row, until it closes */
@@ -672,9 +689,6 @@ void call_fail(struct agent_call *call, enum cause cause, const char *text);
 /* v1 has none. False: nothing was put to be sent. */
 bool link_send_cancel(struct link *link, const struct event_meta *meta,
 		      enum wire_cancel why, uint64_t wall_us) MUST_CHECK;
-/* A complete was put to be sent: the entry for its answer. id: of one with the
- * same ids. */
-void link_push_complete(struct link *link, const struct entry *id);
 /* There may be room on link: send what waits for it, then the queue. */
 void link_serve(struct link *link);
 /* Sends what waits in the queue while there is room anywhere. */
@@ -682,10 +696,39 @@ void local_serve(struct agent_local *l);
 /* Fails all that waits in the queue. */
 void local_fail_queue(struct agent_local *l, enum cause cause,
 		      const char *text);
-/* Queues all completes that wait, for nobody will read their replies. */
-void link_flush_completes(struct link *link);
 /* The link is gone: its sessions are lost, what waits on it fails. */
 void link_drop_sessions(struct link *link);
+
+/* ---- complete.c -------------------------------------------------------- */
+
+/* A complete was put to be sent: the entry for its answer. id: of one with the
+ * same ids. */
+void link_push_complete(struct link *link, const struct entry *id);
+bool link_put_lazy_slow(struct link *link) MUST_CHECK;
+/* As link_put_lazy(); without memory they still wait, for another time. */
+void link_flush_lazy(struct link *link);
+/* Sends those that would wait for too long. */
+void link_check_lazy(struct link *link);
+/* There may be room for those that waited for it. */
+void link_send_late(struct link *link);
+/* Queues all completes that wait, for nobody will read their replies. */
+void link_flush_completes(struct link *link);
+/* Forgets them. */
+void link_drop_completes(struct link *link);
+
+/* The completes that wait for company are put to be sent in this turn. False:
+ * no memory, some still wait. */
+static inline bool MUST_CHECK link_put_lazy(struct link *link)
+{
+	return !link->n_lazy || link_put_lazy_slow(link);
+}
+
+static inline uint32_t saturated_ms(uint64_t us)
+{
+	uint64_t ms = us / 1000;
+
+	return ms > 600000 ? 600000 : (uint32_t)ms;
+}
 
 /* ---- hub.c, borrow.c, lend.c: agents that dial in ------------------------ */
 

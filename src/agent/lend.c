@@ -142,7 +142,7 @@ static void lend_send(struct link *link, struct errand *e)
 {
 	struct entry *entry;
 
-	if (!fifo_reserve(&link->fifo) ||
+	if (!link_put_lazy(link) || !fifo_reserve(&link->fifo) ||
 	    !outq_copy(&link->stream.out, e->bytes, e->n)) {
 		if (e->kind == ERRAND_COMPLETE)
 			link_lost(link, CAUSE_CLOSED, RETRY_SOON,

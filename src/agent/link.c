@@ -281,7 +281,6 @@ static void link_drop(struct link *link, enum cause head_cause,
 	deadline_stop(&link->pong);
 	deadline_stop(&link->partial);
 	deadline_stop(&link->check);
-	deadline_stop(&link->lazy);
 	link_control_reset(link);
 	outq_clear(&link->v1_held);
 	link->v1_bytes = 0;
@@ -560,6 +559,9 @@ void link_ready(struct link *link)
 	link->unordered = link->no_ids = false;
 	link->ping_sequence = link->ping_idle = 0;
 	link->questions = 0;
+	link->lazy_max = a->tuning.lazy_us && dialect != WIRE_V1 &&
+			 (dialect != WIRE_GO || a->config.go_release) ?
+			 LAZY_MAX : 0;
 	link->last_reply_us = link->last_used_us = link->local->loop->now_us;
 	if (!a->config.config_json) {
 		link_up(link);
@@ -650,32 +652,6 @@ void link_v1_answered(struct link *link, uint32_t bytes)
 		link_v1_flush(link);
 }
 
-static void on_lazy(struct deadline *d)
-{
-	struct link *link = container_of(d, struct link, lazy);
-
-	if (!outq_empty(&link->stream.out))
-		stream_flush_later(&link->stream);
-}
-
-/*
- * Nobody waits for the answer to a complete: it goes with the link's next
- * event, or a little later alone. A send and two wake-ups less, of which there
- * are three for a whole exchange else. Not while it takes room that others may
- * need.
- */
-static void link_flush(struct link *link, enum event_type type)
-{
-	uint64_t lazy_us = link_agent(link)->tuning.lazy_us;
-
-	if (type != EVENT_COMPLETE || !lazy_us ||
-	    link->fifo.n >= link->depth / 2)
-		stream_flush_later(&link->stream);
-	else if (!deadline_running(&link->lazy))
-		deadline_start(link->local->loop, &link->lazy, lazy_us,
-			       on_lazy);
-}
-
 enum wire_result link_encode(struct link *link, const struct event *ev,
 			     unsigned *transcoded, uint32_t *bytes)
 {
@@ -687,7 +663,7 @@ enum wire_result link_encode(struct link *link, const struct event *ev,
 	if (LIKELY(link->format.dialect != WIRE_V1)) {
 		result = wire_encode_event(q, &link->format, ev, transcoded);
 		if (LIKELY(result == WIRE_OK))
-			link_flush(link, ev->type);
+			stream_flush_later(&link->stream);
 		return result;
 	}
 	ASSERT(!link->v1_held.bytes);

@@ -123,8 +123,10 @@ struct link *local_pick_link(struct agent_local *l)
 		best = pick_least(l);
 	else
 		best = pick_weighed(l);
+	/* Of one instance the same again: it is in the cache, and what waits
+	 * there for company goes along. */
 	if (best)
-		l->next_up = best->up_index + 1;
+		l->next_up = best->up_index + (l->agent->n_instances > 1);
 	return best;
 }
 

@@ -55,7 +55,9 @@ void link_check(struct deadline *d)
 	uint64_t now = l->loop->now_us;
 	bool lost = false, waited_for = false;
 
-	if (f->n == 0)
+	if (link->n_lazy)
+		link_check_lazy(link);
+	if (f->n == 0 && !link->n_lazy)
 		return;
 	for (uint32_t i = f->head; i != f->tail; i++) {
 		struct entry *e = fifo_at(f, i);

@@ -123,6 +123,7 @@ struct config_agent {
 	unsigned may_mutate;
 	bool pseudo_headers;
 	enum config_complete complete;
+	uint64_t complete_wait_us;	/* for company, at most; 0: not at all */
 	/* What its process must be, plus one; 0: anything. */
 	uint64_t peer_uid, peer_gid;
 	bool go_release;		/* tell a go-v2 agent of each end */

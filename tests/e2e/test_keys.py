@@ -300,6 +300,35 @@ def test_key_complete(env):
             eq(d.metric("agent_reconnects_total", agent=word), 0)
 
 
+def test_key_complete_wait(env):
+    """With the next event, just before it; 0: at once, alone."""
+    def seen(a):
+        return [e.kind for e in a.events]
+
+    a = env.agent("waf")
+    d = env.proxy(env.origin().port, {"waf": {
+        "complete": "always", "complete_wait": "10s"}})
+    for _ in range(3):
+        eq(fetch(d.port).status, 200)
+    eq(seen(a), ["request_head", "complete"] * 2 + ["request_head"])
+    d.config["agents"]["waf"]["complete_wait"] = "0"
+    d.reload()
+    eq(fetch(d.port).status, 200)
+    wait_for(lambda: seen(a).count("complete") == 4, "all ends")
+    d.stop()
+    eq(len(a.events), 8)
+
+
+def test_key_complete_wait_over(env):
+    """Nothing comes for it to go with."""
+    a = env.agent("waf")
+    d = env.proxy(env.origin().port, {"waf": {
+        "complete": "always", "complete_wait": "20ms"}})
+    eq(fetch(d.port).status, 200)
+    a.wait("complete")
+    eq(d.metric("agent_reconnects_total", agent="waf"), 0)
+
+
 def test_key_go_release(env):
     for on in True, False:
         a, _, d = scripted(env, "go", {"on_failure": "deny",

@@ -637,6 +637,7 @@ static void chaos_run(struct world *w, uint64_t seed, bool oom)
 	w->config.depth = 4;
 	w->config.queue = 8;
 	w->config.complete = COMPLETE_AUTO;
+	w->config.complete_wait_us = seed % 2 ? 10 * MS : 0;
 	start(w);
 	w->agent->tuning.stall_min_us = 20 * MS;
 	w->agent->tuning.complete_us = 10 * MS;
