@@ -208,8 +208,9 @@ static bool new_locals(struct agent *a)
 		l->metrics = metrics_set_local(a->set, w);
 		l->instances = mem_zalloc_aligned(a->n_instances *
 						  sizeof(*l->instances));
-		/* And one that is borrowed. */
-		l->max_up = per * a->n_instances + (a->hub ? 1 : 0);
+		/* And those that are borrowed. */
+		l->max_up = per * a->n_instances +
+			    (a->hub ? loans_max(a) : 0);
 		l->up = mem_zalloc(l->max_up * sizeof(struct link *));
 		if (!l->instances || !l->up)
 			return false;
@@ -397,16 +398,17 @@ void agent_local_start(struct agent *a, struct loop *loop)
 bool agent_local_is_lent(struct agent *a, struct loop *loop)
 {
 	struct agent_local *l = agent_local(a, loop);
-	struct link *link;
+	struct link *link, *tmp;
+	bool lent = false;
 
 	if (!l->loop || !a->hub)
 		return false;
-	if (l->borrowed)
-		link_close(l->borrowed);
-	cds_list_for_each_entry(link, &l->links, node)
-		if (!cds_list_empty(&link->lent))
-			return true;
-	return false;
+	cds_list_for_each_entry_safe(link, tmp, &l->links, node) {
+		lent |= link->n_lent > 0;
+		if (link->borrowed)
+			link_close(link);
+	}
+	return lent;
 }
 
 void agent_local_close(struct agent *a, struct loop *loop)

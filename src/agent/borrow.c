@@ -56,17 +56,39 @@ void loan_end(struct link *link)
 		loan_detach(loan);
 }
 
+static void borrow_refused(const struct loan *loan)
+{
+	struct link *link = loan->link;
+	struct agent_local *l = link->local;
+
+	link->loan = NULL;
+	link_close(link);
+	l->borrow_more_us = l->loop->now_us + BORROW_RETRY_US;
+	if (!loan->more)
+		borrow_later(l);
+}
+
+static void on_more_idle(struct deadline *d)
+{
+	struct link *link = container_of(d, struct link, timer);
+	struct agent_local *l = link->local;
+	uint64_t idle_us = l->agent->tuning.extra_idle_us;
+
+	if (link_is_idle(link) && l->n_borrowed > 1 &&
+	    l->loop->now_us - link->last_used_us >= idle_us)
+		link_close(link);
+	else
+		deadline_start(l->loop, d, idle_us, on_more_idle);
+}
+
 void borrow_on_attached(struct loop *loop, struct post *p)
 {
 	struct loan *loan = container_of(p, struct loan, post);
 	struct link *link = loan->link;
 
 	if (!loan->lent) {
-		if (link) {
-			link->loan = NULL;
-			link_set_state(link, LINK_DOWN);
-			borrow_later(link->local);
-		}
+		if (link)
+			borrow_refused(loan);
 		loan_free(loan);
 		return;
 	}
@@ -82,17 +104,25 @@ void borrow_on_attached(struct loop *loop, struct post *p)
 	link->opened = true;
 	link->unordered = link->no_ids = false;
 	link->last_reply_us = link->last_used_us = loop->now_us;
+	if (loan->more)
+		deadline_start(loop, &link->timer,
+			       link->local->agent->tuning.extra_idle_us,
+			       on_more_idle);
 	link_set_state(link, LINK_UP);
 	link_serve(link);
 }
 
-static bool loan_begin(struct link *link, struct hub_slot *lender)
+static bool loan_begin(struct agent_local *l, struct hub_slot *lender,
+		       bool more)
 {
-	struct agent_local *l = link->local;
 	struct loan *loan = mem_zalloc(sizeof(*loan));
+	struct link *link = loan ? link_new(l, &l->instances[0], true) : NULL;
 
-	if (!loan)
+	if (!link) {
+		mem_free(loan);
 		return false;
+	}
+	loan->more = more;
 	loan->hub = hub_get(l->agent->hub);
 	loan->home = l->loop;
 	loan->away = rcu_fetch(&lender->loop);
@@ -105,53 +135,94 @@ static bool loan_begin(struct link *link, struct hub_slot *lender)
 
 static bool has_own_link(const struct agent_local *l)
 {
-	return l->n_up > (l->borrowed && l->borrowed->state == LINK_UP);
+	return l->n_up > l->n_borrowed_up;
+}
+
+unsigned loans_from(const struct agent_local *l, const struct hub_slot *s)
+{
+	const struct loop *away = rcu_fetch(&s->loop);
+	struct link *link;
+	unsigned n = 0;
+
+	if (!l->n_borrowed)
+		return 0;
+	cds_list_for_each_entry(link, &l->links, node)
+		n += link->loan && link->loan->away == away;
+	return n;
+}
+
+/* They were to go, and are needed. */
+static void local_keep_borrowed(struct agent_local *l)
+{
+	struct link *link;
+
+	cds_list_for_each_entry(link, &l->links, node)
+		if (link->borrowed)
+			link->paused = false;
 }
 
 void local_borrow(struct agent_local *l)
 {
-	struct link *link = l->borrowed;
 	struct hub_slot *lender;
 
 	if (has_own_link(l) || l->yields)
 		return;
-	if (link && link->state != LINK_DOWN) {
-		link->paused = false;	/* it was to go, and is needed */
+	if (l->n_borrowed) {
+		local_keep_borrowed(l);
 		return;
 	}
-	lender = hub_find_lender(l->agent->hub, hub_slot_of(l));
-	if (!lender)
-		return;		/* a wake will come */
-	if (!link) {
-		link = link_new(l, &l->instances[0], true);
-		l->borrowed = link;
-	}
-	if (!link || !loan_begin(link, lender))
+	lender = hub_find_lender(l);
+	if (lender && !loan_begin(l, lender, false))
 		borrow_later(l);
+	/* Without a lender: a wake will come. */
 }
 
-/* There are links of its own: the borrowed one takes nothing new, and goes
- * when it has nothing to do. */
+void local_borrow_more(struct agent_local *l)
+{
+	const struct config_agent *c = &l->agent->config;
+	unsigned coming = l->n_borrowed - l->n_borrowed_up;
+	struct hub_slot *lender;
+
+	if (has_own_link(l) || l->yields || l->n_borrowed >= loans_max(l->agent) ||
+	    coming * c->depth >= l->queue.n ||
+	    l->loop->now_us < l->borrow_more_us)
+		return;
+	lender = hub_find_lender(l);
+	/* Without memory the calls go on waiting. */
+	if (!lender || !loan_begin(l, lender, true))
+		l->borrow_more_us = l->loop->now_us + BORROW_RETRY_US;
+}
+
+/* There are links of its own: a borrowed one takes nothing new, and goes when
+ * it has nothing to do. */
 static void on_retired(struct deadline *d)
 {
 	struct link *link = container_of(d, struct link, timer);
 
 	if (!link->paused)
-		return;
-	if (link_is_idle(link))
+		on_more_idle(d);
+	else if (link_is_idle(link))
 		link_close(link);
 	else
 		deadline_start(link->local->loop, d, RETIRED_US, on_retired);
 }
 
-void borrowed_retire(struct link *link)
+void local_retire_borrowed(struct agent_local *l)
 {
-	if (link->state != LINK_UP) {
-		link_close(link);
+	struct link *link, *tmp;
+
+	if (!l->n_borrowed)
 		return;
+	cds_list_for_each_entry_safe(link, tmp, &l->links, node) {
+		if (!link->borrowed)
+			continue;
+		if (link->state != LINK_UP) {
+			link_close(link);
+			continue;
+		}
+		link->paused = true;
+		deadline_start(l->loop, &link->timer, RETIRED_US, on_retired);
 	}
-	link->paused = true;
-	deadline_start(link->local->loop, &link->timer, RETIRED_US, on_retired);
 }
 
 /* ---- what goes over it ---------------------------------------------------- */

@@ -2,8 +2,9 @@
  * Agents that dial in: how a worker that has no link of one asks over another
  * one's (hub.c knows who has some).
  *
- * A worker without a link borrows one. What it has then looks like any other
- * link, with sessions and a FIFO of its own, but instead of a stream there is
+ * A worker without a link borrows one; more, up to `connections`, while calls
+ * wait and a lender has nothing better to do. What it has then looks like any
+ * other link, with sessions and a FIFO of its own, but instead of a stream there is
  * another worker behind it, which owns the connection:
  *
  *	borrow.c				lend.c
@@ -53,6 +54,7 @@ struct loan {
 	struct errand *spare;
 	unsigned n_spare;
 	enum loan_state state;
+	bool more;			/* it has one, and wants another */
 };
 
 /* The lender's. */

@@ -116,7 +116,8 @@ void hub_join(struct agent_local *l)
 {
 	struct hub_slot *s = hub_slot_of(l);
 
-	l->borrowed = NULL;
+	l->n_borrowed = l->n_borrowed_up = 0;
+	l->borrow_more_us = 0;
 	l->yields = false;
 	s->local = l;
 	rcu_publish(&s->loop, l->loop);
@@ -132,9 +133,10 @@ void hub_leave(struct agent_local *l)
 	s->local = NULL;
 }
 
-struct hub_slot *hub_find_lender(struct hub *h, const struct hub_slot *but)
+struct hub_slot *hub_find_lender(struct agent_local *l)
 {
-	struct hub_slot *best = NULL;
+	struct hub *h = l->agent->hub;
+	struct hub_slot *but = hub_slot_of(l), *best = NULL;
 	uint64_t best_links = 0, best_lent = 0;
 
 	for (unsigned w = 0; w < h->n; w++) {
@@ -142,7 +144,7 @@ struct hub_slot *hub_find_lender(struct hub *h, const struct hub_slot *but)
 		uint64_t links = __atomic_load_n(&s->links, __ATOMIC_SEQ_CST);
 		uint64_t lent = __atomic_load_n(&s->lent, __ATOMIC_RELAXED);
 
-		if (s == but || !links ||
+		if (s == but || !links || links <= loans_from(l, s) ||
 		    (best && lent * best_links >= best_lent * links))
 			continue;
 		best = s;
@@ -158,12 +160,10 @@ void hub_link_up(struct link *link)
 {
 	struct agent_local *l = link->local;
 	struct hub_slot *s = hub_slot_of(l);
-	struct link *b = l->borrowed;
 
 	__atomic_add_fetch(&s->links, 1, __ATOMIC_SEQ_CST);
 	hub_wake(l->agent->hub, s);
-	if (b)
-		borrowed_retire(b);
+	local_retire_borrowed(l);
 }
 
 void hub_link_down(struct link *link)

@@ -30,11 +30,14 @@ static inline struct hub_slot *hub_slot_of(const struct agent_local *l)
 	return &l->agent->hub->slot[l->loop->index];
 }
 
-/* The worker with links that has most of them for its loans; NULL: none. */
-struct hub_slot *hub_find_lender(struct hub *h, const struct hub_slot *but);
-/* borrow.c: there are links of its own. The borrowed one takes nothing new, and
- * goes when it has nothing to do. */
-void borrowed_retire(struct link *link);
+/* The worker with links that has most of them for its loans, and more than l has
+ * from it; NULL: none. */
+struct hub_slot *hub_find_lender(struct agent_local *l);
+/* borrow.c: links that l has from that worker. */
+unsigned loans_from(const struct agent_local *l, const struct hub_slot *s);
+/* There are links of its own. Borrowed ones take nothing new, and go when they
+ * have nothing to do. */
+void local_retire_borrowed(struct agent_local *l);
 
 static inline bool link_is_idle(struct link *link)
 {

@@ -339,7 +339,9 @@ struct agent_local {
 	uint64_t grace_until_us;
 	struct deadline grace;
 	struct deadline refill;		/* a link could not be made */
-	struct link *borrowed;		/* from another worker, or NULL */
+	unsigned n_borrowed;		/* links of other workers */
+	unsigned n_borrowed_up;		/* of these, UP */
+	uint64_t borrow_more_us;	/* not before */
 	struct deadline borrow;		/* again */
 	bool yields;			/* see agent_local_yield() */
 	struct counter up_total;
@@ -754,8 +756,15 @@ void hub_link_down(struct link *link);
 /* What the worker's links have of what the agent takes at a time: as much as
  * they are among all of them. */
 unsigned hub_share(const struct agent_local *l, unsigned stated);
-/* Without an own link: borrows one, if there is one. */
+/* Links that a worker borrows at most. */
+static inline unsigned loans_max(const struct agent *a)
+{
+	return a->config.connections ? a->config.connections : 1;
+}
+/* Without an own link: borrows one, if there is one; and another one, if it
+ * has too few and their worker can spare it. */
 void local_borrow(struct agent_local *l);
+void local_borrow_more(struct agent_local *l);
 
 /* A borrowed link, instead of a stream. loan_send() posts what loan_encode()
  * made. */

@@ -13,7 +13,25 @@ struct unsent {
 	struct entry id;
 };
 
-static struct link *find_lendable(const struct agent_local *l)
+static bool is_lent_to(const struct link *link, const struct loop *home)
+{
+	const struct lent *lent;
+
+	cds_list_for_each_entry(lent, &link->lent, node)
+		if (lent->loan->home == home)
+			return true;
+	return false;
+}
+
+/* Who has one already gets what is idle, and no link twice. */
+static bool can_be_spared(struct link *link, const struct loan *loan)
+{
+	return link_has_room(link) && cds_list_empty(&link->strangers) &&
+	       !is_lent_to(link, loan->home);
+}
+
+static struct link *find_lendable(const struct agent_local *l,
+				  const struct loan *loan)
 {
 	struct link *best = NULL;
 
@@ -22,6 +40,7 @@ static struct link *find_lendable(const struct agent_local *l)
 
 		/* One that has no part of what the agent takes has no room. */
 		if (!link->borrowed && link->full_depth &&
+		    (!loan->more || can_be_spared(link, loan)) &&
 		    (!best || link->n_lent < best->n_lent))
 			best = link;
 	}
@@ -32,7 +51,7 @@ void lend_on_attach(struct loop *loop, struct post *p)
 {
 	struct loan *loan = container_of(p, struct loan, post);
 	struct hub_slot *s = &loan->hub->slot[loop->index];
-	struct link *link = s->local ? find_lendable(s->local) : NULL;
+	struct link *link = s->local ? find_lendable(s->local, loan) : NULL;
 	struct lent *lent = link ? mem_zalloc(sizeof(*lent)) : NULL;
 
 	if (lent) {

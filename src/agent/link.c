@@ -167,8 +167,10 @@ static void link_went_up(struct link *link)
 	link->up_index = l->n_up;
 	l->up[l->n_up++] = link;
 	counter_inc(&l->up_total);
-	if (link->borrowed)
+	if (link->borrowed) {
+		l->n_borrowed_up++;
 		return;
+	}
 	counter_inc(&link->instance->links_up);
 	counter_inc(&l->metrics->links_up);
 	counter_dec(&l->metrics->links_connecting);
@@ -194,8 +196,10 @@ static void link_went_down(struct link *link)
 	if (link->stalled)
 		counter_dec(&l->metrics->links_stalled);
 	link->stalled = false;
-	if (link->borrowed)
+	if (link->borrowed) {
+		l->n_borrowed_up--;
 		return;
+	}
 	counter_dec(&link->instance->links_up);
 	counter_dec(&l->metrics->links_up);
 	counter_inc(&l->metrics->links_connecting);
@@ -246,8 +250,10 @@ struct link *link_new(struct agent_local *l, struct instance_local *inst,
 	outq_init(&link->stream.out, &l->loop->blocks);
 	arena_init(&link->scratch, &l->loop->arenas);
 	cds_list_add_tail(&link->node, &l->links);
-	if (borrowed)
+	if (borrowed) {
+		l->n_borrowed++;
 		return link;
+	}
 	counter_inc(&inst->links);
 	counter_inc(&l->metrics->links_connecting);
 	return link;
@@ -313,7 +319,7 @@ void link_close(struct link *link)
 	}
 	link_drop(link, CAUSE_CLOSED, "the link was closed");
 	if (link->borrowed) {
-		l->borrowed = NULL;
+		l->n_borrowed--;
 	} else {
 		counter_dec(&link->instance->links);
 		counter_dec(&l->metrics->links_connecting);
@@ -344,9 +350,9 @@ static void link_fail(struct link *link, enum cause cause,
 	if (link->dialled_in)
 		log_info("agent_left", "agent=%s worker=%u error=\"%s\"",
 			 link_agent(link)->config.name, l->loop->index, text);
-	if (link->extra || link->dialled_in)
+	if (link->extra || link->dialled_in || link->borrowed)
 		link_close(link);
-	else if (!link->borrowed)
+	else
 		link_retry_later(link, retry);
 	if (l->agent->hub)
 		local_borrow(l);

@@ -130,34 +130,51 @@ struct link *local_pick_link(struct agent_local *l)
 	return best;
 }
 
-/* Up to max_connections; not while one is being opened, here, nor if the agent
- * takes no more at a time than its links have room for. */
+/* Links that will have room: they are being opened, or have still to show that
+ * their replies have ids. */
+static uint64_t instance_coming(const struct agent_local *l,
+				const struct instance_local *inst)
+{
+	uint64_t n = counter_read(&inst->links) -
+		     counter_read(&inst->links_up);
+
+	for (unsigned i = 0; i < l->n_up; i++) {
+		const struct link *link = l->up[i];
+
+		n += link->instance == inst && !link->no_ids &&
+		     link->depth < link->full_depth;
+	}
+	return n;
+}
+
+/* Up to max_connections, of an instance that is there; not if those that are
+ * coming are enough, here, nor if the agent takes no more at a time than its
+ * links have room for. */
 static bool instance_may_grow(const struct agent_local *l,
 			      const struct instance_local *inst)
 {
+	const struct config_agent *c = &l->agent->config;
 	uint64_t n = counter_read(&inst->links);
 
-	return n < l->agent->config.max_connections &&
-	       (!inst->share ||
-		inst->share >= (n + 1) * l->agent->config.depth) &&
-	       n == counter_read(&inst->links_up);
+	return n < c->max_connections && counter_read(&inst->links_up) &&
+	       (!inst->share || inst->share >= (n + 1) * c->depth) &&
+	       instance_coming(l, inst) * c->depth < l->queue.n;
 }
 
-/* All links are at their depth: one more. Not while a new one still has to
- * show that its replies have ids. */
+/* All links are at their depth: one more. Each call that has to wait asks, so a
+ * burst gets as many as it needs, at once. */
 void local_open_extra(struct agent_local *l)
 {
 	const struct config_agent *c = &l->agent->config;
 	struct instance_local *best = NULL;
 
 	/* Some v1 agents stop when a connection ends: none on demand. */
-	if (l->n_up == 0 || local_is_full(l) || c->dialect == DIALECT_V1 ||
-	    l->agent->hub)
+	if (l->n_up == 0 || local_is_full(l) || c->dialect == DIALECT_V1)
 		return;
-	for (unsigned i = 0; i < l->n_up; i++)
-		if (l->up[i]->depth < l->up[i]->full_depth &&
-		    !l->up[i]->no_ids)
-			return;
+	if (l->agent->hub) {
+		local_borrow_more(l);
+		return;
+	}
 	for (unsigned i = 0; i < l->agent->n_instances; i++) {
 		struct instance_local *inst = &l->instances[i];
 

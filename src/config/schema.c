@@ -207,7 +207,9 @@ static const struct config_row rows[] = {
   IN(config_agent, reverse_token),
   .help = "what it must know to be let in; never shown" },
 { AGENT("connections"), NUMBER(1, 256), IN(config_agent, connections),
-  .fallback = "4", .help = "links opened at start, per worker and instance" },
+  .fallback = "4",
+  .help = "links opened at start, per worker and instance; with reverse: that a "
+	  "worker borrows of others at most" },
 { AGENT("max_connections"), NUMBER(1, 256), IN(config_agent, max_connections),
   .fallback = "16", .help = "links at most, per worker and instance" },
 { AGENT("balance"), WORD(agent_balances), IN(config_agent, balance),

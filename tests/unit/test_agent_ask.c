@@ -359,6 +359,43 @@ static void test_extra_links(void **state)
 	until(w, w->fake.peers[1]->eof);
 }
 
+/* More come at once than one more link takes: as many as they need are opened,
+ * and no more, without anybody's having to wait for an answer. */
+static void test_burst(void **state)
+{
+	struct world *w = *state;
+	struct ask a[7];
+	struct frame f;
+
+	w->config.depth = 2;
+	w->config.max_connections = 8;
+	start(w);
+	fake_listen(&w->fake);
+	agent_local_start(w->agent, w->loop);
+	until(w, agent_links_up(w->agent, 0) == 1);
+	warm_up(w);
+	for (int i = 0; i < 7; i++) {
+		ask_init(w, &a[i]);
+		ask_head(&a[i], 2000 * MS);
+	}
+	/* Two go at once; five wait, for three links. */
+	until(w, agent_links_up(w->agent, 0) == 4);
+	turn_for(w, 20 * MS);
+	assert_int_equal(agent_links_up(w->agent, 0), 4);
+	for (int n = 0; n < 7;) {
+		for (int i = 0; i < w->fake.n_peers; i++)
+			while (peer_any_frame(w->fake.peers[i], &f))
+				answer(w->fake.peers[i], f.id);
+		turn_for(w, 1 * MS);
+		n = 0;
+		for (int i = 0; i < 7; i++)
+			n += a[i].answered;
+	}
+	for (int i = 0; i < 7; i++)
+		ask_end(&a[i]);
+	assert_int_equal(w->fake.n_peers, 4);
+}
+
 static void test_least_loaded_and_stalled(void **state)
 {
 	struct world *w = *state;
@@ -714,6 +751,7 @@ int main(void)
 		T(test_pinned_waits),
 		T(test_unavailable),
 		T(test_extra_links),
+		T(test_burst),
 		T(test_least_loaded_and_stalled),
 		T(test_callback_asks),
 		T(test_callback_withdraws),

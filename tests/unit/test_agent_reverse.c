@@ -25,6 +25,12 @@ static void turn(struct place *x)
 		loop_turn(x->loops[i], 200);
 }
 
+static void turns(struct place *x, unsigned n)
+{
+	while (n--)
+		turn(x);
+}
+
 #define turn_until(x, cond)						\
 	do {								\
 		uint64_t end_ = sock_clock_us() + 8000 * MS;		\
@@ -57,6 +63,7 @@ static int place_setup(void **state)
 		x->loops[i] = loop_new(i);
 	x->config = (struct config_agent){
 		.name = "waf", .reverse = true, .max_connections = 4,
+		.connections = 3,
 		.reverse_token = "sesame-open", .depth = 8, .queue = 64,
 		.chunk_size = 64 * 1024, .max_reply_bytes = 64 * 1024,
 		.complete = COMPLETE_ALWAYS,
@@ -271,8 +278,8 @@ static void test_shares(void **state)
 		p[i] = registered(x);
 	for (unsigned w = 0; w < N; w++)
 		assert_int_equal(own_links(x, w), 1);
-	turn_until(x, !x->agent->local[1]->borrowed &&
-		   !x->agent->local[2]->borrowed);
+	turn_until(x, !x->agent->local[1]->n_borrowed &&
+		   !x->agent->local[2]->n_borrowed);
 	p[3] = registered(x);
 	/* And no more than four in all. */
 	for (int i = 0; i < 2; i++) {
@@ -290,6 +297,104 @@ static void test_shares(void **state)
 		hang_up(p[i]);
 	turn_until(x, TOTAL(x, links_up, 1) == 0);
 	hang_up(registered(x));
+}
+
+static struct ask many[32];
+
+static void ask_many_of(struct place *x, unsigned w, unsigned first, unsigned n)
+{
+	for (unsigned i = first; i < first + n; i++) {
+		begin(x, &many[i], w);
+		ask_head(&many[i], 5000 * MS);
+	}
+}
+
+/* Answers all that p has, and waits for n more answers of `many`. */
+static void answer_many(struct place *x, struct peer **p, unsigned n_peers,
+			unsigned first, unsigned n)
+{
+	uint64_t end = sock_clock_us() + 8000 * MS;
+	unsigned left = n;
+	struct frame f;
+
+	while (left) {
+		assert_true(sock_clock_us() < end);
+		turn(x);
+		for (unsigned i = 0; i < n_peers; i++)
+			while (peer_any_frame(p[i], &f))
+				if (f.type == FRAME_REQUEST_HEAD)
+					answer(p[i], f.id);
+		left = n;
+		for (unsigned i = first; i < first + n; i++)
+			left -= many[i].answered > 0;
+	}
+}
+
+static void end_many(struct place *x, struct peer **p, unsigned n_peers,
+		     unsigned first, unsigned n)
+{
+	unsigned ends = 0;
+	struct frame f;
+
+	for (unsigned i = first; i < first + n; i++)
+		ask_end(&many[i]);
+	while (ends < n) {
+		turn(x);
+		for (unsigned i = 0; i < n_peers; i++)
+			while (peer_any_frame(p[i], &f)) {
+				assert_int_equal(f.type, FRAME_COMPLETE);
+				answer(p[i], f.id);
+				ends++;
+			}
+	}
+}
+
+/* One worker has no link, and more to ask than one link takes: it gets what
+ * idle ones of others have, and gives that back. A lender that is busy lends no
+ * more. */
+static void test_borrows_more(void **state)
+{
+	struct place *x = *state;
+	struct peer *p[2] = { registered(x), registered(x) };
+	struct agent_local **l = x->agent->local;
+	unsigned w = !own_links(x, 0) ? 0 : !own_links(x, 1) ? 1 : 2;
+	unsigned other;
+
+	turn_until(x, all_linked(x));
+	x->agent->tuning.extra_idle_us = 20 * MS;
+	/* The links have shown their ids, and the first is lent by then. */
+	for (unsigned i = 0; i < N; i++)
+		ask_many_of(x, i, i, 1);
+	answer_many(x, p, 2, 0, N);
+	end_many(x, p, 2, 0, N);
+	other = (w + 1) % N;
+	if (x->agent->hub->slot[other].lent)
+		other = (w + 2) % N;
+	/* It has enough to do by itself. */
+	ask_many_of(x, other, 0, 8);
+	ask_many_of(x, w, 8, 9);
+	turns(x, 6);
+	assert_int_equal(l[w]->n_borrowed, 1);
+	assert_int_equal(l[w]->n_queued, 1);
+	answer_many(x, p, 2, 0, 17);
+	end_many(x, p, 2, 0, 17);
+	/* Now it has not. */
+	l[w]->borrow_more_us = 0;
+	ask_many_of(x, w, 0, 16);
+	turn_until(x, l[w]->n_borrowed_up == 2);
+	turn_until(x, l[w]->n_queued == 0);
+	turns(x, 4);
+	assert_int_equal(l[other]->up[0]->fifo.n, 8);
+	/* And it is the last link that is not its own. */
+	ask_many_of(x, w, 16, 4);
+	turns(x, 4);
+	assert_int_equal(l[w]->n_borrowed, 2);
+	answer_many(x, p, 2, 0, 20);
+	end_many(x, p, 2, 0, 20);
+	turn_until(x, l[w]->n_borrowed == 1);
+	assert_true(all_linked(x));
+	hang_up(p[0]);
+	hang_up(p[1]);
 }
 
 /* A borrower's time-out: told once, the late reply is nobody's. */
@@ -535,8 +640,8 @@ static void test_yield(void **state)
 	for (unsigned i = 0; i < 3; i++)
 		p[i] = registered(x);
 	turn_until(x, TOTAL(x, links_up, 1) == 3 &&
-		   !x->agent->local[1]->borrowed &&
-		   !x->agent->local[2]->borrowed);
+		   !x->agent->local[1]->n_borrowed &&
+		   !x->agent->local[2]->n_borrowed);
 	for (unsigned i = 0; i < N; i++)
 		agent_local_yield(x->agent, x->loops[i]);
 	assert_int_equal(TOTAL(x, links_up, 1), 1);
@@ -667,12 +772,6 @@ static void pause_of(struct peer *p, const struct ask *a, const char *action)
 	snprintf(text, sizeof(text), "{\"correlation_id\":\"%.32s\","
 		 "\"action\":\"%s\"}", a->meta.correlation_id, action);
 	peer_send(p, FRAME_FLOW_CONTROL, text);
-}
-
-static void turns(struct place *x, unsigned n)
-{
-	while (n--)
-		turn(x);
 }
 
 /* The agent wants no chunk of one exchange, which another worker has: the
@@ -842,6 +941,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		P(test_all_workers_on_one_link),
 		P(test_shares),
+		P(test_borrows_more),
 		P(test_timeout),
 		P(test_withdraw),
 		P(test_link_dies),
