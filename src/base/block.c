@@ -77,6 +77,18 @@ struct block *block_new(struct block_pool *pool, size_t size)
 	return b;
 }
 
+struct block *block_share(struct block_pool *pool, size_t room)
+{
+	struct block *b = pool->shared;
+
+	if (b && LIKELY(block_room(b) >= room))
+		return block_get(b);
+	b = block_new(pool, BLOCK_SMALL);
+	if (b)
+		pool->shared = b;
+	return b;
+}
+
 void block_free_(struct block *b)
 {
 	struct block_pool *pool = b->pool;
@@ -85,6 +97,8 @@ void block_free_(struct block *b)
 	ASSERT(pool->live > 0 && b->refs == 0);
 	pool->live--;
 	pool->live_bytes -= b->size;
+	if (b == pool->shared)
+		pool->shared = NULL;
 	if (class >= CLASSES || pool->n_free[class] >= class_keep[class]) {
 		mem_free(b);
 		return;

@@ -4,6 +4,9 @@
  * touches it. Two pooled sizes, 16 and 64 KiB of data; anything larger comes
  * from malloc and goes back to it. A pool keeps a bounded number of free
  * blocks of each size, last in first out (the warmest first).
+ *
+ * What many readers get is little and may be kept for long: they read into one
+ * block behind each other, see block_share().
  */
 #ifndef BASE_BLOCK_H
 #define BASE_BLOCK_H
@@ -20,7 +23,7 @@ struct block {
 	struct block *next_free;
 	uint32_t refs;
 	uint32_t size;		/* capacity of data, bytes */
-	uint32_t used;		/* bytes written by its one writer */
+	uint32_t used;		/* bytes written */
 	uint32_t class;		/* pool class, or the number of classes */
 	char data[];
 };
@@ -46,6 +49,7 @@ struct oseg {
 struct block_pool {
 	struct block *free[2];
 	unsigned n_free[2];
+	struct block *shared;	/* no reference; NULL: none */
 	struct oseg *free_osegs;
 	unsigned n_free_osegs;
 	uint64_t live;		/* blocks with a reference, for leak checks */
@@ -61,6 +65,14 @@ void block_pool_fini(struct block_pool *pool);
  * NULL when memory is out.
  */
 struct block *block_new(struct block_pool *pool, size_t size) MUST_CHECK;
+/*
+ * A reference of the small block that others read into, too: what comes may be
+ * written behind ->used, which the writer moves on at once. At least `room`
+ * bytes fit there, and room is at most BLOCK_SMALL. Who wants to add to what he
+ * has written can do so as long as nobody has written behind it. NULL when
+ * memory is out.
+ */
+struct block *block_share(struct block_pool *pool, size_t room) MUST_CHECK;
 void block_free_(struct block *block);
 
 static inline struct block *block_get(struct block *block)

@@ -77,22 +77,31 @@ static void in_drop(struct stream *s)
 	s->in_pos = s->in_end = 0;
 }
 
+/* Room behind what has come. Once another stream has read into the block there
+ * is none. */
+static size_t in_room(const struct stream *s)
+{
+	return s->in_end == s->in->used ? block_room(s->in) : 0;
+}
+
 /* All is consumed. If others hold the block anyway its room may serve the next
- * recv, until on_check(); otherwise it goes back at once. */
+ * recv, until on_check(); otherwise it goes back at once. One that is shared
+ * serves it all the same. */
 static void in_idle(struct stream *s)
 {
-	if (s->in->refs == 1 || s->in->size - s->in_end < ROOM_MIN) {
+	if (LIKELY(s->in == s->loop->blocks.shared) || s->in->refs == 1 ||
+	    in_room(s) < ROOM_MIN) {
 		in_drop(s);
 		return;
 	}
 	start_check(s);
 }
 
-static bool in_new(struct stream *s, size_t size)
+static bool in_set(struct stream *s, struct block *b)
 {
-	s->in = block_new(&s->loop->blocks, size);
-	s->in_pos = s->in_end = 0;
-	return s->in != NULL;
+	s->in = b;
+	s->in_pos = s->in_end = b ? b->used : 0;
+	return b != NULL;
 }
 
 /*
@@ -106,7 +115,7 @@ static bool in_renew(struct stream *s, size_t size)
 	size_t n = in_bytes(s);
 
 	if (!old)
-		return in_new(s, size);
+		return in_set(s, block_new(&s->loop->blocks, size));
 	if (old->refs == 1 && old->size >= size) {
 		memmove(old->data, old->data + s->in_pos, n);
 		new = old;
@@ -132,11 +141,14 @@ static enum in_room in_make_room(struct stream *s)
 	size_t want = s->big_reads ? BLOCK_LARGE : BLOCK_SMALL;
 	size_t n = in_bytes(s), room;
 
-	if (!s->in)
-		return in_new(s, want) ? IN_ROOM : IN_NO_MEMORY;
+	if (LIKELY(!s->in))
+		return in_set(s, s->big_reads || s->much ?
+			      block_new(&s->loop->blocks, want) :
+			      block_share(&s->loop->blocks, ROOM_MIN)) ?
+		       IN_ROOM : IN_NO_MEMORY;
 	if (n == 0 && (s->in->refs == 1 || s->in->size < want))
 		return in_renew(s, want) ? IN_ROOM : IN_NO_MEMORY;
-	room = s->in->size - s->in_end;
+	room = in_room(s);
 	if (LIKELY(room >= ROOM_MIN))
 		return IN_ROOM;
 	if (want > n + room && (room == 0 || n <= want / 2))
@@ -190,9 +202,10 @@ static size_t read_once(struct stream *s)
 	case IN_ROOM:
 		break;
 	}
-	room = s->in->size - s->in_end;
+	room = block_room(s->in);
 	r = s->ops->recv(s, s->in->data + s->in_end, room);
 	if (LIKELY(r > 0)) {
+		s->much = (size_t)r >= ROOM_MIN;
 		s->in_end += (uint32_t)r;
 		s->in->used = s->in_end;
 		s->bytes_in += (uint64_t)r;
@@ -289,10 +302,10 @@ bool stream_need(struct stream *s, size_t need)
 
 	if (s->state == STREAM_CLOSED || need > NEED_MAX)
 		return false;
-	if ((!s->in || s->in->size - s->in_pos < need) &&
+	if ((!s->in || in_bytes(s) + in_room(s) < need) &&
 	    !in_renew(s, need > want ? need : want))
 		return false;
-	if (s->blocked && s->in_end < s->in->size) {
+	if (s->blocked && in_room(s)) {
 		s->blocked = false;
 		loop_defer(s->loop, &s->ready, on_ready_task);
 	}

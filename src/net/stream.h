@@ -2,10 +2,13 @@
  * A buffered, non-blocking, two-way byte stream over a socket. It knows
  * nothing of what the bytes mean.
  *
- * Reading: the stream reads into a block of its own and keeps [pos, end) of
- * it; the owner looks at stream_data(), consumes, and may keep references of
- * the block. When the owner has consumed all and no byte is left, the block is
- * put back: an idle stream holds no memory but this struct.
+ * Reading: the stream reads into a block and keeps [pos, end) of it; the owner
+ * looks at stream_data(), consumes, and may keep references of the block. When
+ * the owner has consumed all and no byte is left, the block is put back: an
+ * idle stream holds no memory but this struct. Streams that get little at a
+ * time read into one block behind each other, so that a head that somebody keeps
+ * costs what it weighs; one that has just had much at once, or whose body comes
+ * now, has a block of its own.
  *
  * Writing: append to ->out (base/outq.h), then stream_flush_later(): one
  * sendmsg at the end of the turn for all that gathered. What the socket does
@@ -91,10 +94,10 @@ struct stream {
 	     big_reads : 1, told_full : 1;
 	/* stream.c's own: reading waits for room in the block; the kernel may
 	 * hide an error behind bytes that were read; the last flush left
-	 * bytes; callbacks that are due. */
+	 * bytes; callbacks that are due; the last read brought much. */
 	bool blocked : 1, suspect : 1, backlog : 1, hup_told : 1,
 	     owed_connect : 1, owed_read : 1, owed_room : 1,
-	     owed_write_error : 1, keep_write : 1;
+	     owed_write_error : 1, keep_write : 1, much : 1;
 	struct deadline check;	/* a look at a stream that has gone quiet */
 	uint64_t last_send_us;	/* loop time of the last byte the socket took */
 	uint64_t bytes_in, bytes_out;

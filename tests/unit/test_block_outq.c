@@ -85,6 +85,39 @@ static void test_block_pool_is_bounded(void **state)
 	block_pool_fini(&pool);
 }
 
+/* Readers write behind each other; nothing stays once all have let go. */
+static void test_block_share(void **state)
+{
+	struct block_pool pool;
+	struct block *a, *b, *c;
+
+	block_pool_init(&pool);
+	a = block_share(&pool, 1000);
+	assert_int_equal(a->used, 0);
+	a->used += BLOCK_SMALL - 1000;
+	b = block_share(&pool, 1000);
+	assert_ptr_equal(b, a);
+	assert_int_equal(a->refs, 2);
+	b->used++;
+	c = block_share(&pool, 1000);
+	assert_ptr_not_equal(c, a);
+	assert_int_equal(c->used, 0);
+	block_put(b);
+	block_put(a);
+	assert_ptr_equal(block_share(&pool, 1), c);
+	block_put(c);
+	block_put(c);
+	assert_int_equal(pool.live, 0);
+	a = block_share(&pool, BLOCK_SMALL);
+	assert_int_equal(a->used, 0);
+	/* Nobody else's is shared by chance. */
+	b = block_new(&pool, 1);
+	assert_ptr_not_equal(a, b);
+	block_put(a);
+	block_put(b);
+	block_pool_fini(&pool);
+}
+
 static void test_outq_gathers(void **state)
 {
 	struct block_pool pool;
@@ -223,6 +256,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_block_classes),
 		cmocka_unit_test(test_block_pool_is_bounded),
+		cmocka_unit_test(test_block_share),
 		cmocka_unit_test(test_outq_gathers),
 		cmocka_unit_test(test_outq_ref_keeps_the_block),
 		cmocka_unit_test(test_outq_move),

@@ -320,6 +320,84 @@ static void test_held_bytes_stand_when_rest_moves(void **state)
 	free(big);
 }
 
+/* Streams read into one block behind each other; one that goes on after others
+ * have does so elsewhere. */
+static void test_block_is_shared(void **state)
+{
+	struct end e, other[100];
+	struct slice d;
+
+	end_init(&e);
+	e.keep = true;
+	for (unsigned i = 0; i < 100; i++) {
+		memset(&other[i], 0, sizeof(other[i]));
+		other[i].loop = e.loop;
+		other[i].keep = true;
+		end_open(&other[i]);
+	}
+	peer_write(&e, "one");
+	turns(&e, 1);
+	peer_write(&e, " two");
+	turns(&e, 1);
+	d = stream_data(&e.s);
+	for (unsigned i = 0; i < 100; i++) {
+		peer_write(&other[i], "0123456789");
+		turns(&e, 1);
+		assert_ptr_equal(other[i].s.in, e.s.in);
+	}
+	assert_int_equal(e.loop->blocks.live, 1);
+	assert_ptr_equal(stream_data(&e.s).p, d.p);
+	peer_write(&e, " three");
+	turns(&e, 1);
+	assert_ptr_not_equal(e.s.in, other[0].s.in);
+	d = stream_data(&e.s);
+	assert_int_equal(d.n, 13);
+	assert_memory_equal(d.p, "one two three", 13);
+	stream_consume(&other[50].s, 4);
+	assert_true(stream_need(&other[50].s, 11));
+	for (unsigned i = 0; i < 100; i++) {
+		d = stream_data(&other[i].s);
+		assert_int_equal(d.n, i == 50 ? 6 : 10);
+		assert_memory_equal(d.p, "0123456789" + 10 - d.n, d.n);
+		stream_close(&other[i].s, false);
+		close(other[i].peer);
+	}
+	end_fini(&e);
+}
+
+/* One that gets much at a time has blocks of its own, whole ones. */
+static void test_much_is_not_shared(void **state)
+{
+	struct end e, other;
+	char much[10001];
+
+	end_init(&e);
+	memset(&other, 0, sizeof(other));
+	other.loop = e.loop;
+	other.keep = true;
+	end_open(&other);
+	peer_write(&other, "x");
+	turns(&e, 1);
+	memset(much, 'm', 10000);
+	much[10000] = '\0';
+	for (int i = 0; i < 3; i++) {
+		peer_write(&e, much);
+		turns(&e, 1);
+	}
+	e.keep = true;
+	assert_int_equal(e.reads, 3);
+	peer_write(&e, "m");
+	turns(&e, 1);
+	assert_ptr_not_equal(e.s.in, other.s.in);
+	stream_consume(&e.s, 1);
+	peer_write(&e, "m");
+	turns(&e, 1);
+	assert_ptr_equal(e.s.in, other.s.in);
+	stream_close(&other.s, false);
+	close(other.peer);
+	end_fini(&e);
+}
+
 /* The block that was kept for its room goes back, too. */
 static void test_idle_gives_block_back(void **state)
 {
@@ -927,6 +1005,8 @@ int main(void)
 		cmocka_unit_test(test_need),
 		cmocka_unit_test(test_held_bytes_stand),
 		cmocka_unit_test(test_held_bytes_stand_when_rest_moves),
+		cmocka_unit_test(test_block_is_shared),
+		cmocka_unit_test(test_much_is_not_shared),
 		cmocka_unit_test(test_idle_gives_block_back),
 		cmocka_unit_test(test_big_reads),
 		cmocka_unit_test(test_turn_budget),
