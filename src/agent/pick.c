@@ -3,11 +3,14 @@
 
 /*
  * The least loaded of the links that have room; of equals, the next in turn. A
- * stalled one only if no other has room.
+ * stalled one only if no other has room. Where all have something to do, one
+ * that this turn of the loop sends on anyway may have half more than that: for
+ * who waits behind eight others four more are little, and one send for all is
+ * two system calls and a wake-up less for each.
  */
 static struct link *pick_least(struct agent_local *l)
 {
-	struct link *best = NULL, *stalled = NULL;
+	struct link *best = NULL, *stalled = NULL, *sends = NULL;
 	unsigned n = l->n_up, i = l->next_up;
 
 	for (unsigned k = 0; k < n; k++) {
@@ -18,6 +21,8 @@ static struct link *pick_least(struct agent_local *l)
 		link = l->up[i++];
 		if (!link_has_room(link) || UNLIKELY(link->paused))
 			continue;
+		if (stream_flush_is_due(&link->stream))
+			sends = link;
 		if (UNLIKELY(link->stalled)) {
 			if (!stalled || link->fifo.n < stalled->fifo.n)
 				stalled = link;
@@ -28,7 +33,10 @@ static struct link *pick_least(struct agent_local *l)
 		}
 	}
 	if (UNLIKELY(!best))
-		best = stalled;
+		return stalled;
+	if (sends && !sends->stalled &&
+	    sends->fifo.n <= best->fifo.n + best->fifo.n / 2)
+		return sends;
 	return best;
 }
 

@@ -158,6 +158,13 @@ bool stream_poll(struct stream *s) MUST_CHECK;
 
 /* One sendmsg at the end of this turn. */
 void stream_flush_later(struct stream *s);
+
+/* What is appended now goes with what this turn sends anyway. */
+static inline bool stream_flush_is_due(const struct stream *s)
+{
+	return list_linked(&s->flush.node);
+}
+
 /* Now; for those who close right after. */
 void stream_flush_now(struct stream *s);
 /* Half-close, once all that is queued has been sent. */

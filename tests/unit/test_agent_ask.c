@@ -433,6 +433,63 @@ static void test_least_loaded_and_stalled(void **state)
 	}
 }
 
+static bool fifos_are_empty(const struct world *w)
+{
+	const struct agent_local *l = w->agent->local[0];
+
+	for (unsigned i = 0; i < l->n_up; i++)
+		if (l->up[i]->fifo.n)
+			return false;
+	return true;
+}
+
+/* Those of one turn go together, where none of the links is idle. */
+static void test_turn_shares_a_link(void **state)
+{
+	struct world *w = *state;
+	struct ask a[12];
+	struct frame f;
+
+	w->config.connections = w->config.max_connections = 2;
+	w->config.depth = 16;
+	start(w);
+	fake_listen(&w->fake);
+	agent_local_start(w->agent, w->loop);
+	until(w, agent_links_up(w->agent, 0) == 2);
+	/* Answers with ids open them. */
+	for (int i = 0; i < 2; i++) {
+		ask_init(w, &a[i]);
+		ask_head(&a[i], 2000 * MS);
+	}
+	for (int i = 0; i < 2; i++) {
+		next_event(w, w->fake.peers[i], &f);
+		answer(w->fake.peers[i], f.id);
+	}
+	until(w, a[0].answered && a[1].answered);
+	for (int i = 0; i < 2; i++) {
+		ask_end(&a[i]);
+		next_event(w, w->fake.peers[i], &f);
+		answer(w->fake.peers[i], f.id);
+	}
+	until(w, fifos_are_empty(w));
+	for (int i = 0; i < 12; i++) {
+		if (i == 8)
+			turn_for(w, 3 * MS);
+		ask_init(w, &a[i]);
+		ask_head(&a[i], 2000 * MS);
+	}
+	/* Four each; then half as many more on one. */
+	assert_int_equal(a[8].session.link->fifo.n, 7);
+	assert_ptr_equal(a[9].session.link, a[8].session.link);
+	assert_ptr_equal(a[10].session.link, a[8].session.link);
+	assert_ptr_not_equal(a[11].session.link, a[8].session.link);
+	turn_for(w, 3 * MS);
+	for (int i = 0; i < 12; i++) {
+		agent_withdraw(&a[i].call, WIRE_CANCEL_CLIENT);
+		ask_end(&a[i]);
+	}
+}
+
 /* ---- from inside the callback ------------------------------------------ */
 
 static void then_ask_again(struct ask *a)
@@ -753,6 +810,7 @@ int main(void)
 		T(test_extra_links),
 		T(test_burst),
 		T(test_least_loaded_and_stalled),
+		T(test_turn_shares_a_link),
 		T(test_callback_asks),
 		T(test_callback_withdraws),
 		T(test_callback_closes),
