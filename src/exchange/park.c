@@ -48,13 +48,6 @@ static int take_out(struct parked *p)
 	return fd;
 }
 
-static void on_idle(struct deadline *d)
-{
-	struct parked *p = container_of(d, struct parked, idle);
-
-	sock_close(take_out(p), false);
-}
-
 /* It talks, or hangs up: the connection itself is to see what it is. */
 static void on_watch(struct watch *watch, unsigned what)
 {
@@ -62,6 +55,17 @@ static void on_watch(struct watch *watch, unsigned what)
 	int fd = take_out(p);
 
 	client_open(p->listener, fd, &p->peer);
+}
+
+/* Its request may have come while this thread had no turn. */
+static void on_idle(struct deadline *d)
+{
+	struct parked *p = container_of(d, struct parked, idle);
+
+	if (sock_has_input(p->watch.fd))
+		on_watch(&p->watch, 0);
+	else
+		sock_close(take_out(p), false);
 }
 
 static bool park(struct client *c)

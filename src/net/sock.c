@@ -160,6 +160,14 @@ ssize_t sock_recv(int fd, void *buf, size_t n)
 	return LIKELY(r >= 0) ? r : -errno;
 }
 
+bool sock_has_input(int fd)
+{
+	char byte;
+
+	return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 ||
+	       errno != EAGAIN;
+}
+
 ssize_t sock_sendv(int fd, const struct iovec *iov, int n)
 {
 	struct msghdr msg;

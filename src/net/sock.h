@@ -23,6 +23,8 @@ int sock_connect(const struct net_addr *a) MUST_CHECK;
 int sock_error(int fd) MUST_CHECK;
 /* Bytes, 0 at the end of the stream, or -errno. */
 ssize_t sock_recv(int fd, void *buf, size_t n) MUST_CHECK;
+/* A sock_recv() would return something: bytes, the end, or an error. */
+bool sock_has_input(int fd);
 /* MSG_NOSIGNAL. Bytes or -errno. */
 ssize_t sock_sendv(int fd, const struct iovec *iov, int n) MUST_CHECK;
 /* shutdown(fd, SHUT_WR). */

@@ -1,4 +1,7 @@
 """Requests that must not get through, limits, time-outs."""
+import signal
+import time
+
 from lib import Raw, check, eq, fetch, wait_for
 
 H = "Host: a\r\n"
@@ -232,6 +235,24 @@ def test_idle_is_not_longer_when_parked(env):
             raise AssertionError("given up: %r" % slow.sock.recv(9))
         except BlockingIOError:
             slow.close()
+
+
+def test_idle_is_over_while_it_had_no_turn(env):
+    """Parked clients' requests that came in time are answered, though the
+    daemon comes to read them only after the idle time-out."""
+    d = env.proxy(env.origin().port, listener={"timeouts": {"idle": "4s"}})
+    clients = [Raw(d.port) for _ in range(300)]     # more than one turn reads
+    for c in clients:
+        c.request()
+        eq(c.response().status, 200)
+    time.sleep(1.6)                                 # they are parked
+    d.proc.send_signal(signal.SIGSTOP)
+    for c in clients:
+        c.request()
+    time.sleep(2.5)                                 # and over
+    d.proc.send_signal(signal.SIGCONT)
+    for c in clients:
+        eq(c.response().status, 200)
 
 
 def test_max_connections(env):

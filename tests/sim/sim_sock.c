@@ -73,6 +73,14 @@ ssize_t sock_recv(int fd, void *buf, size_t n)
 	return -EAGAIN;
 }
 
+bool sock_has_input(int fd)
+{
+	const struct sim_end *e = end_of_fd(fd);
+
+	return (e->state == END_OPEN && e->visible.bytes) || e->error ||
+	       e->fin_in || e->broken;
+}
+
 ssize_t sock_sendv(int fd, const struct iovec *iov, int n)
 {
 	struct sim_end *e = end_of_fd(fd);
