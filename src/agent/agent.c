@@ -31,6 +31,7 @@ static const struct agent_tuning default_tuning = {
 	.breaker_deaf_us = 1 * SECOND,
 	.breaker_slack_us = 1 * SECOND,
 	.health_us = 1 * SECOND,
+	.lines_us = 10 * SECOND,
 };
 
 /* ---- the copy of the config -------------------------------------------- */

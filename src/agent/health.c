@@ -6,6 +6,8 @@
  * The answers are judged once a second from the counters that are there
  * anyway: nothing is added to a request's way.
  */
+#include <stdio.h>
+
 #include "agent/internal.h"
 
 #define IN_A_ROW	3u	/* failures: degraded */
@@ -188,6 +190,52 @@ static void average(struct local_health *h, uint64_t decisions,
 		h->avg_us = (h->avg_us + sum_us / decisions) / 2;
 }
 
+/* ---- lines of an agent that comes and goes ----------------------------- */
+
+#define LINES_MAX	60u
+
+bool instance_may_log(const struct agent_local *l, struct agent_instance *inst,
+		      char more[MORE_TEXT])
+{
+	unsigned left_out = 0;
+	bool may;
+
+	pthread_mutex_lock(&inst->lock);
+	may = log_limit_admits(&inst->lines, l->loop->now_us, LINES_MAX,
+			       l->agent->tuning.lines_us, &left_out);
+	__atomic_store_n(&inst->lines_left_out, !may, __ATOMIC_RELAXED);
+	pthread_mutex_unlock(&inst->lock);
+	more[0] = '\0';
+	if (left_out)
+		snprintf(more, MORE_TEXT, " left_out=%u", left_out);
+	return may;
+}
+
+/* None of its lines came after them: so where it stands now is said, too. */
+static void tell_left_out(const struct agent_local *l)
+{
+	for (unsigned i = 0; i < l->agent->n_instances; i++) {
+		struct agent_instance *inst = &l->agent->instances[i];
+		unsigned n;
+
+		if (LIKELY(!__atomic_load_n(&inst->lines_left_out,
+					    __ATOMIC_RELAXED)))
+			continue;
+		pthread_mutex_lock(&inst->lock);
+		n = log_limit_take(&inst->lines, l->loop->now_us);
+		if (n)
+			__atomic_store_n(&inst->lines_left_out, false,
+					 __ATOMIC_RELAXED);
+		pthread_mutex_unlock(&inst->lock);
+		if (n)
+			log_warn("agent_flaps", "agent=%s socket=%s left_out=%u "
+				 "links_up=%u", l->agent->config.name,
+				 inst->path, n,
+				 __atomic_load_n(&inst->links_up,
+						 __ATOMIC_RELAXED));
+	}
+}
+
 static void on_health_tick(struct deadline *d)
 {
 	struct agent_local *l = container_of(d, struct agent_local,
@@ -211,6 +259,7 @@ static void on_health_tick(struct deadline *d)
 	h->sum_us = sum_us;
 	__atomic_store_n(&h->state, (uint8_t)judge(l), __ATOMIC_RELAXED);
 	agent_tell_state(l);
+	tell_left_out(l);
 	deadline_start(l->loop, d, l->agent->tuning.health_us, on_health_tick);
 }
 
@@ -336,6 +385,7 @@ void agent_tell_state(struct agent_local *l)
 	struct agent *a = l->agent;
 	char reason[HEALTH_TEXT];
 	struct help help;
+	char more[MORE_TEXT];
 	enum agent_state state = state_with_help(a, l->loop->now_us, reason,
 						 &help);
 	uint8_t was = __atomic_load_n(&a->state_told, __ATOMIC_RELAXED);
@@ -346,16 +396,17 @@ void agent_tell_state(struct agent_local *l)
 		return;
 	if (!__atomic_compare_exchange_n(&a->state_told, &was, (uint8_t)state,
 					 false, __ATOMIC_RELAXED,
-					 __ATOMIC_RELAXED))
+					 __ATOMIC_RELAXED) ||
+	    !instance_may_log(l, &a->instances[0], more))
 		return;
 	if (state == AGENT_HEALTHY)
-		log_info("agent_state", "agent=%s from=%s to=%s",
+		log_info("agent_state", "agent=%s from=%s to=%s%s",
 			 a->config.name, agent_state_names[was],
-			 agent_state_names[state]);
+			 agent_state_names[state], more);
 	else
 		log_warn("agent_state", "agent=%s socket=%s from=%s to=%s "
-			 "reason=\"%s\" advice=\"%s\"", a->config.name,
+			 "reason=\"%s\" advice=\"%s\"%s", a->config.name,
 			 help.socket ? help.socket : "several",
 			 agent_state_names[was], agent_state_names[state],
-			 reason, help.advice);
+			 reason, help.advice, more);
 }

@@ -234,6 +234,7 @@ struct agent_tuning {
 	uint64_t breaker_deaf_us;	/* after a first bad trial */
 	uint64_t breaker_slack_us;	/* a trial's lease over its time-out */
 	uint64_t health_us;		/* how often answers are looked at */
+	uint64_t lines_us;		/* see instance_may_log() */
 };
 
 enum instance_state { INSTANCE_NEW, INSTANCE_UP, INSTANCE_DOWN };
@@ -251,6 +252,7 @@ struct agent_instance {
 	uint8_t encoding;		/* 0 unknown, 1 json, 2 msgpack */
 	uint8_t dialect;		/* enum wire_dialect, as last seen */
 	bool warned_raw;
+	bool lines_left_out;
 	uint8_t report;			/* enum agent_state, by itself */
 	bool refused;			/* the config that was pushed */
 	bool no_answers;		/* to a go-v2 agent's questions */
@@ -262,6 +264,7 @@ struct agent_instance {
 	uint64_t asked_us;		/* when questions last went out */
 	/* Under lock. */
 	pthread_mutex_t lock;
+	struct log_limit lines;
 	char report_text[96];
 	uint8_t error_cause;		/* CAUSE_NONE: no error yet */
 	uint64_t error_wall_us;
@@ -534,6 +537,11 @@ const char *health_refuses(struct agent_local *l);
 /* The state as /agents has it. */
 enum agent_state agent_state(struct agent *a, uint64_t now_us,
 			     char reason[HEALTH_TEXT]);
+/* May a line that inst's agent can cause again and again be written? more: for
+ * its end, how many were left out before it. */
+#define MORE_TEXT	24
+bool instance_may_log(const struct agent_local *l, struct agent_instance *inst,
+		      char more[MORE_TEXT]) MUST_CHECK;
 /* Logs a change of it that no other line tells. */
 void agent_tell_state(struct agent_local *l);
 

@@ -63,16 +63,18 @@ static void log_down(const struct link *link, enum cause cause, int code,
 {
 	const char *path = link->instance->shared->path;
 	const char *file = *path == '/' ? path : path + strcspn(path, "/");
-	char owner[96];
+	char owner[96], more[MORE_TEXT];
 
+	if (!instance_may_log(link->local, link->instance->shared, more))
+		return;
 	if (link->dialled_in)
 		snprintf(owner, sizeof(owner), "reverse=true");
 	else
 		sock_describe(file, owner, sizeof(owner));
 	log_warn("agent_down", "agent=%s socket=%s cause=%s errno=%d "
-		 "error=\"%s\" %s advice=\"%s\"",
+		 "error=\"%s\" %s advice=\"%s\"%s",
 		 link_agent(link)->config.name, path, cause_names[cause],
-		 -code, text, owner, advice(cause, code));
+		 -code, text, owner, advice(cause, code), more);
 }
 
 /* Why it stays down is told once for each reason; that nobody is there yet is
@@ -116,6 +118,7 @@ static void instance_note(struct link *link, enum cause cause, int code,
 static void instance_gained(struct link *link)
 {
 	struct agent_instance *inst = link->instance->shared;
+	char more[MORE_TEXT];
 
 	__atomic_store_n(&inst->dialect, (uint8_t)link->format.dialect,
 			 __ATOMIC_RELAXED);
@@ -127,12 +130,13 @@ static void instance_gained(struct link *link)
 	if (__atomic_add_fetch(&inst->links_up, 1, __ATOMIC_RELAXED) != 1)
 		return;
 	if (__atomic_exchange_n(&inst->state, INSTANCE_UP,
-				__ATOMIC_RELAXED) != INSTANCE_UP)
+				__ATOMIC_RELAXED) != INSTANCE_UP &&
+	    instance_may_log(link->local, inst, more))
 		log_info("agent_up", "agent=%s socket=%s dialect=%s "
-			 "encoding=%s", link_agent(link)->config.name,
+			 "encoding=%s%s", link_agent(link)->config.name,
 			 inst->path, dialect_names[link->format.dialect],
 			 link->format.encoding == WIRE_MSGPACK ? "msgpack" :
-			 "json");
+			 "json", more);
 }
 
 static void instance_dropped(struct link *link, enum cause cause,
@@ -337,6 +341,7 @@ static void link_fail(struct link *link, enum cause cause,
 {
 	struct agent_local *l = link->local;
 	bool was_up = link->state == LINK_UP;
+	char more[MORE_TEXT];
 
 	if (!link->borrowed)
 		instance_note(link, cause, code, text);
@@ -347,9 +352,11 @@ static void link_fail(struct link *link, enum cause cause,
 		local_start_grace(l, link_agent(link)->tuning.lost_grace_us);
 	if (l->n_up == 0 && l->loop->now_us >= l->grace_until_us)
 		local_fail_queue(l, CAUSE_CONNECT, "no link to the agent");
-	if (link->dialled_in)
-		log_info("agent_left", "agent=%s worker=%u error=\"%s\"",
-			 link_agent(link)->config.name, l->loop->index, text);
+	if (link->dialled_in &&
+	    instance_may_log(l, link->instance->shared, more))
+		log_info("agent_left", "agent=%s worker=%u error=\"%s\"%s",
+			 link_agent(link)->config.name, l->loop->index, text,
+			 more);
 	if (link->extra || link->dialled_in || link->borrowed)
 		link_close(link);
 	else

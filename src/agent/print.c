@@ -52,8 +52,8 @@ static json_t *print_instance(struct agent *a, unsigned i)
 
 static json_t *print_agent(struct agent *a)
 {
-	json_t *instances = json_array();
-	uint64_t in_flight = 0, queued = 0, held = 0;
+	json_t *instances = json_array(), *j;
+	uint64_t in_flight = 0, queued = 0, held = 0, registered = 0;
 	char reason[HEALTH_TEXT];
 	enum agent_state state = agent_state(a, sock_clock_us(), reason);
 
@@ -63,18 +63,24 @@ static json_t *print_agent(struct agent *a)
 		in_flight += counter_read(&m->in_flight);
 		queued += counter_read(&m->queued);
 		held += counter_read(&m->held_bytes);
+		registered += counter_read(&m->registered);
 	}
 	for (unsigned i = 0; i < a->n_instances; i++)
 		json_array_append_new(instances, print_instance(a, i));
-	return json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:o}",
-			 "name", a->config.name,
-			 "state", agent_state_names[state],
-			 "breaker", breaker_state_names[breaker_state(a)],
-			 "reason", reason,
-			 "in_flight", (json_int_t)in_flight,
-			 "queued", (json_int_t)queued,
-			 "held_bytes", (json_int_t)held,
-			 "instances", instances);
+	j = json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:o}",
+		      "name", a->config.name,
+		      "state", agent_state_names[state],
+		      "breaker", breaker_state_names[breaker_state(a)],
+		      "reason", reason,
+		      "in_flight", (json_int_t)in_flight,
+		      "queued", (json_int_t)queued,
+		      "held_bytes", (json_int_t)held,
+		      "instances", instances);
+	/* Of one that dials in. */
+	if (j && a->hub)
+		json_object_set_new(j, "registered",
+				    json_integer((json_int_t)registered));
+	return j;
 }
 
 void agent_print_json(struct agent *a, FILE *out)

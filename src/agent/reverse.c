@@ -39,15 +39,29 @@ struct reverse {
 	struct deadline retry;
 	int fd;				/* -1: does not listen */
 	bool draining;
+	struct worker_metrics *metrics;
 	struct cds_list_head guests;
 	unsigned n_guests;
-	uint64_t log_next_us;		/* the next refusal has a line */
+	struct log_limit lines;		/* of refusals */
+};
+
+struct refusal {
+	enum metrics_registration why;
+	const char *text;
+};
+
+static const struct refusal no_memory = {
+	METRICS_REG_OVERLOAD, "out of memory",
+};
+static const struct refusal stopping = {
+	METRICS_REG_NOT_READY, "the proxy is shutting down",
 };
 
 /* One that was let in, on its way to its worker. */
 struct arrival {
 	struct post post;
 	struct hub *hub;
+	struct metrics *metrics;
 	int fd;
 	struct wire_registration registration;
 	char connection_id[CONNECTION_ID];
@@ -105,10 +119,12 @@ static bool is_go(const struct guest *g)
 
 static void log_refused(struct reverse *r, const char *agent, const char *text)
 {
-	if (r->loop->now_us < r->log_next_us)
-		return;
-	r->log_next_us = r->loop->now_us + REFUSED_LOG_US;
-	log_warn("agent_refused", "agent=\"%s\" error=\"%s\"", agent, text);
+	unsigned left_out;
+
+	if (log_limit_admits(&r->lines, r->loop->now_us, 1, REFUSED_LOG_US,
+			     &left_out))
+		log_warn("agent_refused", "agent=\"%s\" error=\"%s\" "
+			 "left_out=%u", agent, text, left_out);
 }
 
 /*
@@ -116,15 +132,22 @@ static void log_refused(struct reverse *r, const char *agent, const char *text)
  * overtake the refusal: it is read and dropped until the peer has closed, or
  * has sent more than one in good faith would.
  */
-static void guest_refuse(struct guest *g, const char *agent, const char *text)
+static void guest_refuse(struct guest *g, const char *agent,
+			 const struct refusal *refusal)
 {
 	struct reverse *r = g->reverse;
 
-	send_refusal(g->fd, is_go(g), text);
+	send_refusal(g->fd, is_go(g), refusal->text);
 	sock_shutdown(g->fd);
-	log_refused(r, agent, text);
+	counter_inc(&r->metrics->registrations[refusal->why]);
+	log_refused(r, agent, refusal->text);
 	g->refused = true;
 	deadline_start(r->loop, &g->deadline, LINGER_US, on_linger_over);
+}
+
+static void guest_malformed(struct guest *g, const char *text)
+{
+	guest_refuse(g, "", &(struct refusal){ METRICS_REG_MALFORMED, text });
 }
 
 /* ---- checks (page 9.3) ---------------------------------------------------- */
@@ -175,10 +198,9 @@ static const char *wrong_dialect(const struct config_agent *c, bool go)
 }
 
 /* What may be said to whom we don't know is one text. Reserves the link. */
-static const char *check(struct reverse *r, struct arrival *v,
-			 struct loop **loop)
+static bool check(struct reverse *r, struct arrival *v, struct loop **loop,
+		  struct refusal *refusal)
 {
-	static const char unknown[] = "agent_id or auth_token is not accepted";
 	const struct wire_registration *reg = &v->registration;
 	struct agent *a = agent_table_find_rcu(r->table, reg->id);
 	const char *wrong;
@@ -186,16 +208,26 @@ static const char *check(struct reverse *r, struct arrival *v,
 	if (a && !a->hub)
 		a = NULL;
 	if (!knows_token(a, reg) || !a ||
-	    !is_right_peer(&a->config, v->fd, &v->uid, &v->gid))
-		return unknown;
+	    !is_right_peer(&a->config, v->fd, &v->uid, &v->gid)) {
+		*refusal = (struct refusal){ METRICS_REG_NOT_ACCEPTED,
+			"agent_id or auth_token is not accepted" };
+		return false;
+	}
 	wrong = wrong_dialect(&a->config, reg->go);
-	if (wrong)
-		return wrong;
-	if (!hub_reserve(a->hub, a->config.max_connections, loop))
-		return *loop ? "this agent has too many links" :
-			       "the proxy is not ready";
+	if (wrong) {
+		*refusal = (struct refusal){ METRICS_REG_DIALECT, wrong };
+		return false;
+	}
+	if (!hub_reserve(a->hub, a->config.max_connections, loop)) {
+		*refusal = *loop ? (struct refusal){ METRICS_REG_TOO_MANY,
+				"this agent has too many links" } :
+			(struct refusal){ METRICS_REG_NOT_READY,
+				"the proxy is not ready" };
+		return false;
+	}
 	v->hub = hub_get(a->hub);
-	return NULL;
+	v->metrics = a->metrics;
+	return true;
 }
 
 /* ---- letting in ------------------------------------------------------------ */
@@ -203,13 +235,29 @@ static const char *check(struct reverse *r, struct arrival *v,
 static void log_arrival(const struct agent_local *l, const struct arrival *v)
 {
 	const struct wire_registration *reg = &v->registration;
+	char more[MORE_TEXT];
 
+	if (!instance_may_log(l, &l->agent->instances[0], more))
+		return;
 	log_info("agent_registered", "agent=%s dialect=%s worker=%u "
 		 "connection=%s name=\"%s\" version=\"%s\" uid=%d gid=%d "
-		 "metadata=\"%s\"", l->agent->config.name,
+		 "metadata=\"%s\"%s", l->agent->config.name,
 		 reg->go ? "go" : "v2", l->loop->index, v->connection_id,
 		 reg->says.name, reg->says.version, (int)v->uid, (int)v->gid,
-		 reg->metadata);
+		 reg->metadata, more);
+}
+
+/* It was let in, and cannot be kept. l NULL: its agent has been removed. */
+static void arrival_refuse(const struct arrival *v, const struct agent_local *l)
+{
+	const char *error = l ? no_memory.text : "the agent was removed";
+	char more[MORE_TEXT] = "";
+
+	send_refusal(v->fd, v->registration.go, error);
+	if (!l || instance_may_log(l, &l->agent->instances[0], more))
+		log_warn("agent_refused", "agent=\"%s\" error=\"%s\"%s",
+			 v->registration.id, error, more);
+	sock_close(v->fd, false);
 }
 
 /* On its worker. */
@@ -221,6 +269,7 @@ static void on_arrival(struct loop *loop, struct post *p)
 		.go = v->registration.go, .proxy_id = "agentproxyd",
 		.connection_id = v->connection_id,
 	};
+	enum metrics_registration result = METRICS_REG_OK;
 
 	if (l)
 		answer.config_json = answer.go ? l->agent->config.config_json :
@@ -228,45 +277,56 @@ static void on_arrival(struct loop *loop, struct post *p)
 	if (l)
 		log_arrival(l, v);
 	if (!l || !link_adopt(l, v->fd, &answer, &v->registration.says)) {
-		const char *error = l ? "out of memory" :
-					"the agent was removed";
-
-		send_refusal(v->fd, answer.go, error);
-		log_warn("agent_refused", "agent=\"%s\" error=\"%s\"",
-			 v->registration.id, error);
-		sock_close(v->fd, false);
+		result = l ? no_memory.why : METRICS_REG_NOT_ACCEPTED;
+		arrival_refuse(v, l);
 		hub_release(v->hub, loop);
+	} else {
+		counter_inc(&l->metrics->registered);
 	}
+	counter_inc(&metrics_worker(v->metrics, loop->index)->
+		    registrations[result]);
 	hub_put(v->hub);
 	mem_free(v);
 }
 
-static void guest_register(struct guest *g)
+static bool guest_may_enter(struct guest *g, struct arrival *v,
+			    struct loop **loop, struct refusal *refusal)
 {
 	struct reverse *r = g->reverse;
+	bool may;
+
+	if (!wire_decode_registration(g->head[FRAME_HEAD - 1],
+				      slice_of(g->payload, g->n),
+				      &v->registration)) {
+		*refusal = (struct refusal){ METRICS_REG_MALFORMED,
+					     v->registration.error };
+		return false;
+	}
+	if (r->draining) {
+		*refusal = stopping;
+		return false;
+	}
+	rcu_enter();
+	may = check(r, v, loop, refusal);
+	rcu_leave();
+	return may;
+}
+
+static void guest_register(struct guest *g)
+{
 	struct arrival *v = mem_zalloc(sizeof(*v));
-	const char *error = "out of memory";
 	struct loop *loop = NULL;
+	struct refusal refusal;
 	uint64_t random;
 
-	if (v) {
-		v->fd = g->fd;
-		v->uid = v->gid = (uint32_t)-1;
-		error = NULL;
-		if (!wire_decode_registration(g->head[FRAME_HEAD - 1],
-					      slice_of(g->payload, g->n),
-					      &v->registration))
-			error = v->registration.error;
+	if (!v) {
+		guest_refuse(g, "", &no_memory);
+		return;
 	}
-	if (!error && r->draining)
-		error = "the proxy is shutting down";
-	if (!error) {
-		rcu_enter();
-		error = check(r, v, &loop);
-		rcu_leave();
-	}
-	if (error) {
-		guest_refuse(g, v ? v->registration.id : "", error);
+	v->fd = g->fd;
+	v->uid = v->gid = (uint32_t)-1;
+	if (!guest_may_enter(g, v, &loop, &refusal)) {
+		guest_refuse(g, v->registration.id, &refusal);
 		mem_free(v);
 		return;
 	}
@@ -290,23 +350,23 @@ static void guest_on_head(struct guest *g)
 	uint8_t type = h[FRAME_HEAD - 1];
 
 	if (n == 0) {
-		guest_refuse(g, "", "a frame of illegal length");
+		guest_malformed(g, "a frame of illegal length");
 		return;
 	}
 	if (g->n_head < FRAME_HEAD)
 		return;
 	if (type != FRAME_HANDSHAKE && type != FRAME_GO_REGISTER) {
-		guest_refuse(g, "", "the first frame is no registration");
+		guest_malformed(g, "the first frame is no registration");
 		return;
 	}
 	if (n > FRAME_HANDSHAKE_MAX) {
-		guest_refuse(g, "", "a frame of illegal length");
+		guest_malformed(g, "a frame of illegal length");
 		return;
 	}
 	g->n = n - 1;
 	g->payload = mem_alloc(g->n);
 	if (!g->payload)
-		guest_refuse(g, "", "out of memory");
+		guest_refuse(g, "", &no_memory);
 	else if (g->n == 0)
 		guest_register(g);
 }
@@ -354,7 +414,7 @@ static void guest_read(struct guest *g)
 		if (n == -EAGAIN)
 			return;
 		if (n == 0 && !g->refused)
-			guest_refuse(g, "", "the registration is cut off");
+			guest_malformed(g, "the registration is cut off");
 		if (n <= 0) {
 			guest_close(g);
 			return;
@@ -374,13 +434,16 @@ static void on_guest(struct watch *w, unsigned what)
 
 static void on_guest_late(struct deadline *d)
 {
+	static const struct refusal late = {
+		METRICS_REG_LATE, "no registration in time",
+	};
 	struct guest *g = container_of(d, struct guest, deadline);
 
 	/* It may stand in the socket. */
 	guest_read(g);
 	if (g->fd < 0 || g->refused)
 		return;
-	guest_refuse(g, "", "no registration in time");
+	guest_refuse(g, "", &late);
 	guest_read(g);
 }
 
@@ -390,25 +453,26 @@ static void on_guest_late(struct deadline *d)
  * they are there, for a go-v2 agent dies without. */
 static void refuse_at_once(struct reverse *r, int fd)
 {
-	static const char error[] = "out of memory";
 	char trash[4096];
 	ssize_t n = sock_recv(fd, trash, sizeof(trash));
 
 	send_refusal(fd, n >= FRAME_HEAD &&
-			 trash[FRAME_HEAD - 1] == FRAME_GO_REGISTER, error);
-	log_refused(r, "", error);
+			 trash[FRAME_HEAD - 1] == FRAME_GO_REGISTER,
+		     no_memory.text);
+	counter_inc(&r->metrics->registrations[no_memory.why]);
+	log_refused(r, "", no_memory.text);
 	sock_close(fd, false);
 }
 
 /* In the middle of whatever it does: answered, if it was not, and closed. */
-static void guest_send_away(struct guest *g, const char *text)
+static void guest_send_away(struct guest *g, const struct refusal *refusal)
 {
 	if (!g->refused)
 		guest_read(g);
 	if (g->fd < 0)
 		return;
 	if (!g->refused) {
-		guest_refuse(g, "", text);
+		guest_refuse(g, "", refusal);
 		guest_read(g);
 	}
 	if (g->fd >= 0)
@@ -417,12 +481,14 @@ static void guest_send_away(struct guest *g, const char *text)
 
 static void guest_new(struct reverse *r, int fd)
 {
+	static const struct refusal crowded = {
+		METRICS_REG_CROWDED, "too many wait for a registration",
+	};
 	struct guest *g;
 
 	if (r->n_guests >= GUESTS_MAX)
 		guest_send_away(cds_list_first_entry(&r->guests, struct guest,
-						     node),
-				"too many wait for a registration");
+						     node), &crowded);
 	g = mem_zalloc(sizeof(*g));
 	if (!g) {
 		refuse_at_once(r, fd);
@@ -434,7 +500,7 @@ static void guest_new(struct reverse *r, int fd)
 	r->n_guests++;
 	deadline_start(r->loop, &g->deadline, READ_US, on_guest_late);
 	if (!watch_start_quiet(r->loop, &g->watch, fd, on_guest))
-		guest_send_away(g, "out of memory");
+		guest_send_away(g, &no_memory);
 	else
 		guest_read(g);
 }
@@ -477,7 +543,8 @@ static void on_acceptable(struct watch *w, unsigned what)
 	accept_some(container_of(w, struct reverse, watch), ACCEPT_BATCH);
 }
 
-struct reverse *reverse_new(struct loop *loop, struct agent_table *table)
+struct reverse *reverse_new(struct loop *loop, struct agent_table *table,
+			    struct worker_metrics *metrics)
 {
 	struct reverse *r = mem_zalloc(sizeof(*r));
 
@@ -485,6 +552,7 @@ struct reverse *reverse_new(struct loop *loop, struct agent_table *table)
 		return NULL;
 	r->loop = loop;
 	r->table = table;
+	r->metrics = metrics;
 	r->fd = -1;
 	CDS_INIT_LIST_HEAD(&r->guests);
 	return r;
@@ -498,8 +566,7 @@ void reverse_free(struct reverse *r)
 	reverse_unlisten(r, false);
 	while (!cds_list_empty(&r->guests))
 		guest_send_away(cds_list_first_entry(&r->guests, struct guest,
-						     node),
-				"the proxy is shutting down");
+						     node), &stopping);
 	mem_free(r);
 }
 

@@ -17,9 +17,10 @@
 
 struct reverse;
 
-/* table: who may come in; looked up at each registration. NULL: no memory. */
-struct reverse *reverse_new(struct loop *loop, struct agent_table *table)
-	MUST_CHECK;
+/* table: who may come in; looked up at each registration. metrics: the loop's
+ * worker's. NULL: no memory. */
+struct reverse *reverse_new(struct loop *loop, struct agent_table *table,
+			    struct worker_metrics *metrics) MUST_CHECK;
 /* Whoever is still there is refused. Again with NULL: no effect. */
 void reverse_free(struct reverse *r);
 

@@ -210,3 +210,30 @@ void log_event(enum log_level level, const char *event, const char *fmt, ...)
 	put_line(file, line, n);
 	errno = saved_errno;
 }
+
+bool log_limit_admits(struct log_limit *l, uint64_t now_us, unsigned most,
+		      uint64_t while_us, unsigned *left_out)
+{
+	if (now_us >= l->until_us) {
+		l->until_us = now_us + while_us;
+		l->lines = 0;
+	}
+	if (l->lines >= most) {
+		l->left_out++;
+		return false;
+	}
+	l->lines++;
+	*left_out = l->left_out;
+	l->left_out = 0;
+	return true;
+}
+
+unsigned log_limit_take(struct log_limit *l, uint64_t now_us)
+{
+	unsigned n = l->left_out;
+
+	if (now_us < l->until_us)
+		return 0;
+	l->left_out = 0;
+	return n;
+}

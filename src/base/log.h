@@ -33,6 +33,22 @@ void log_set_fd(int fd);
 void log_event(enum log_level level, const char *event, const char *fmt, ...)
 	PRINTF(3, 4);
 
+/*
+ * For lines that others can cause as often as they like: at most so many in a
+ * while, and then how many there would have been. Whose it is locks it.
+ */
+struct log_limit {
+	uint64_t until_us;	/* of this while */
+	unsigned lines, left_out;
+};
+
+/* May a line be written? *left_out: those that were not since it was asked for
+ * last. */
+bool log_limit_admits(struct log_limit *l, uint64_t now_us, unsigned most,
+		      uint64_t while_us, unsigned *left_out) MUST_CHECK;
+/* The same when there is no line to say it: 0 as long as the while lasts. */
+unsigned log_limit_take(struct log_limit *l, uint64_t now_us);
+
 #define log_error(event, ...)	log_event(LOG_ERROR, event, __VA_ARGS__)
 #define log_warn(event, ...)	log_event(LOG_WARN, event, __VA_ARGS__)
 #define log_info(event, ...)	log_event(LOG_INFO, event, __VA_ARGS__)

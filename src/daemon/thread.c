@@ -47,7 +47,8 @@ static bool open_door(struct worker_thread *t, const struct switch_order *order)
 	if (t->loop->index > 0 || !order->door_changes)
 		return true;
 	if (!t->reverse)
-		t->reverse = reverse_new(t->loop, t->control->agents);
+		t->reverse = reverse_new(t->loop, t->control->agents,
+					 t->worker.metrics);
 	if (t->reverse && !order->door)
 		reverse_unlisten(t->reverse, true);
 	if (t->reverse && (!order->door ||

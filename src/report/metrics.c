@@ -32,6 +32,18 @@ const char *const metrics_bad_names[METRICS_BAD_REASONS] = {
 	[METRICS_BAD_UPGRADE] = "upgrade",
 };
 
+const char *const metrics_registration_names[METRICS_REG_N] = {
+	[METRICS_REG_OK] = "ok",
+	[METRICS_REG_MALFORMED] = "malformed",
+	[METRICS_REG_NOT_ACCEPTED] = "not_accepted",
+	[METRICS_REG_DIALECT] = "dialect",
+	[METRICS_REG_TOO_MANY] = "too_many",
+	[METRICS_REG_LATE] = "late",
+	[METRICS_REG_CROWDED] = "crowded",
+	[METRICS_REG_OVERLOAD] = "overload",
+	[METRICS_REG_NOT_READY] = "not_ready",
+};
+
 const char *const metrics_upstream_names[METRICS_UPSTREAM_ERRORS] = {
 	NULL, "refused", "timeout", "no_memory", "malformed",
 	"response_timeout", "closed", NULL,

@@ -32,11 +32,26 @@ void histogram_add(struct histogram *h, uint64_t us);
 
 #define METRICS_BAD_REASONS 24
 
+/* What became of an agent that dialled in. */
+enum metrics_registration {
+	METRICS_REG_OK,
+	METRICS_REG_MALFORMED,		/* no registration, or cut off */
+	METRICS_REG_NOT_ACCEPTED,	/* name, token or user */
+	METRICS_REG_DIALECT,
+	METRICS_REG_TOO_MANY,		/* links of that agent */
+	METRICS_REG_LATE,		/* nothing came in time */
+	METRICS_REG_CROWDED,		/* made way for others */
+	METRICS_REG_OVERLOAD,		/* no memory */
+	METRICS_REG_NOT_READY,		/* the proxy starts or stops */
+	METRICS_REG_N
+};
+
 struct worker_metrics {
 	struct counter exchanges_in_flight;
 	struct counter ended[ENDED_N];
 	/* By enum metrics_bad. */
 	struct counter bad_requests[METRICS_BAD_REASONS];
+	struct counter registrations[METRICS_REG_N];
 	struct counter request_bytes, response_bytes;	/* bodies */
 	struct counter held_bytes;			/* gauge */
 	struct histogram request_us;
@@ -60,6 +75,7 @@ enum metrics_bad {
 };
 
 extern const char *const metrics_bad_names[METRICS_BAD_REASONS];
+extern const char *const metrics_registration_names[METRICS_REG_N];
 
 enum code_class { CODE_NONE, CODE_1XX, CODE_2XX, CODE_3XX, CODE_4XX, CODE_5XX,
 		  CODE_CLASS_N };
@@ -103,7 +119,7 @@ struct agent_metrics {
 	struct counter abandoned, late_replies, transcoded, ops_dropped;
 	/* Of an observer. Its failures are neither bypass nor denied. */
 	struct counter disagreements[EVENT_N], unheard[CAUSE_N];
-	struct counter reconnects;
+	struct counter reconnects, registered;
 	struct counter links_up, links_connecting, links_stalled; /* gauges */
 	struct counter breaker_open;				  /* gauge */
 	struct counter held_bytes;				  /* gauge */

@@ -228,6 +228,9 @@ static const struct set_family agent_families[] = {
 	  AGENT(ops_dropped) },
 	{ COUNTER("agent_reconnects_total", "Links that came up again."),
 	  AGENT(reconnects) },
+	{ COUNTER("agent_registered_total",
+		  "Links that the agent itself opened."),
+	  AGENT(registered) },
 	{ GAUGE("agent_links", "Links to agents, by state."),
 	  AGENT(links_up), FIXED("state", "up") },
 	{ GAUGE("agent_links", ""), .more = true,
@@ -387,6 +390,11 @@ static void print_workers(struct metrics *m, const struct metrics_process *p,
 	       "Requests that were refused as bad.");
 	by_name(m, out, "bad_requests_total", "reason", metrics_bad_names,
 		METRICS_BAD_REASONS, AT(worker_metrics, bad_requests));
+	family(out, "agent_registrations_total", "counter",
+	       "Agents that dialled in, by what became of it.");
+	by_name(m, out, "agent_registrations_total", "result",
+		metrics_registration_names, METRICS_REG_N,
+		AT(worker_metrics, registrations));
 	single(out, "request_bytes_total", "counter",
 	       "Bytes of request bodies.",
 	       sum_worker(m, AT(worker_metrics, request_bytes)));

@@ -28,7 +28,8 @@ upstream_retries_total upstream_connections agent_events_total
 agent_decisions_total agent_failures_total agent_bypass_total
 agent_denied_total agent_abandoned_total agent_late_replies_total
 agent_transcoded_total agent_ops_dropped_total agent_links
-agent_reconnects_total agent_in_flight agent_seconds
+agent_reconnects_total agent_registrations_total
+agent_registered_total agent_in_flight agent_seconds
 agent_queue_seconds""".split()
 
 

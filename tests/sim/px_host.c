@@ -238,7 +238,8 @@ static void open_door(struct px_host *h)
 	ASSERT(ok);
 	h->door_fd = sock_listen(&a, 128);
 	ASSERT(h->door_fd >= 0);
-	h->door = reverse_new(h->workers[0].loop, h->table);
+	h->door = reverse_new(h->workers[0].loop, h->table,
+			      metrics_worker(h->shared.metrics, 0));
 	ok = h->door && reverse_listen(h->door, h->door_fd);
 	ASSERT(ok);
 }

@@ -1,5 +1,6 @@
 /* Agents that dial in, and links that several workers use: three loops in one
  * thread, the agent played by hand. */
+#include <poll.h>
 #include <sched.h>
 
 #include "agent_fixture.h"
@@ -75,7 +76,8 @@ static int place_setup(void **state)
 	assert_true(agent_table_add(x->table, x->agent));
 	for (unsigned i = 0; i < N; i++)
 		agent_local_start(x->agent, x->loops[i]);
-	x->door = reverse_new(x->loops[0], x->table);
+	x->door = reverse_new(x->loops[0], x->table,
+			      metrics_worker(x->metrics, 0));
 	assert_true(reverse_listen(x->door, x->listener));
 	return 0;
 }
@@ -575,6 +577,16 @@ static void test_drain(void **state)
 	hang_up(p);
 }
 
+static uint64_t registrations(struct place *x, unsigned result)
+{
+	uint64_t n = 0;
+
+	for (unsigned w = 0; w < N; w++)
+		n += counter_read(&metrics_worker(x->metrics, w)->
+				  registrations[result]);
+	return n;
+}
+
 static void test_refusals(void **state)
 {
 	static const struct {
@@ -606,6 +618,46 @@ static void test_refusals(void **state)
 		hang_up(p);
 	}
 	assert_int_equal(TOTAL(x, links_connecting, 1), 0);
+	assert_int_equal(registrations(x, METRICS_REG_NOT_ACCEPTED),
+			 ARRAY_LEN(wrong));
+	assert_int_equal(registrations(x, METRICS_REG_OK), 0);
+}
+
+/* One that comes and goes, and comes and goes: some of its lines are written,
+ * and how many were not. */
+static void test_flapping(void **state)
+{
+	struct place *x = *state;
+	struct pollfd ready = { .events = POLLIN };
+	unsigned lines = 0;
+	char buf[512];
+	FILE *log;
+	int fd[2];
+
+	assert_int_equal(pipe(fd), 0);
+	log = fdopen(fd[0], "r");
+	ready.fd = fd[0];
+	log_set_fd(fd[1]);
+	log_set_level(LOG_INFO);
+	x->agent->tuning.lines_us = 500 * MS;
+	x->agent->tuning.health_us = 10 * MS;
+	for (unsigned i = 0; i < 40; i++) {
+		hang_up(registered(x));
+		turn_until(x, TOTAL(x, links_up, 1) == 0);
+	}
+	assert_int_equal(registrations(x, METRICS_REG_OK), 40);
+	assert_int_equal(TOTAL(x, registered, 1), 40);
+	do {
+		turn_until(x, poll(&ready, 1, 0) == 1);
+		assert_non_null(fgets(buf, sizeof(buf), log));
+		lines++;
+	} while (!strstr(buf, "agent_flaps") && !strstr(buf, "left_out="));
+	/* Of four times 40. A slow machine may see more than one while. */
+	assert_in_range(lines, 20, 155);
+	log_set_level(LOG_ERROR);
+	log_set_fd(STDERR_FILENO);
+	fclose(log);
+	close(fd[1]);
 }
 
 /* Events may follow the registration in one piece; so may what an agent says
@@ -949,6 +1001,7 @@ int main(void)
 		P(test_borrower_closes),
 		P(test_drain),
 		P(test_refusals),
+		P(test_flapping),
 		P(test_at_once),
 		P(test_yield),
 		P(test_last_stays),

@@ -167,6 +167,23 @@ static void test_all_series_from_the_start(void **state)
 		"agentproxyd_agent_links{agent=\"a\",state=\"up\"} 0",
 		"agentproxyd_agent_links{agent=\"a\",state=\"stalled\"} 0",
 		"agentproxyd_agent_reconnects_total{agent=\"a\"} 0",
+		"agentproxyd_agent_registered_total{agent=\"a\"} 0",
+		"agentproxyd_agent_registrations_total{result=\"ok\"} 0",
+		"agentproxyd_agent_registrations_total"
+		"{result=\"malformed\"} 0",
+		"agentproxyd_agent_registrations_total"
+		"{result=\"not_accepted\"} 0",
+		"agentproxyd_agent_registrations_total"
+		"{result=\"dialect\"} 0",
+		"agentproxyd_agent_registrations_total"
+		"{result=\"too_many\"} 0",
+		"agentproxyd_agent_registrations_total{result=\"late\"} 0",
+		"agentproxyd_agent_registrations_total"
+		"{result=\"crowded\"} 0",
+		"agentproxyd_agent_registrations_total"
+		"{result=\"overload\"} 0",
+		"agentproxyd_agent_registrations_total"
+		"{result=\"not_ready\"} 0",
 		"agentproxyd_agent_in_flight{agent=\"a\"} 0",
 		"agentproxyd_agent_breaker_open{agent=\"a\"} 0",
 		"agentproxyd_agent_seconds_bucket"

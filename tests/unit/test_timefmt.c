@@ -121,6 +121,28 @@ static void test_log_line(void **state)
 	close(fd[1]);
 }
 
+/* So many in a while; what was left out is told once, by a line or by none. */
+static void test_log_limit(void **state)
+{
+	struct log_limit l = { 0 };
+	unsigned left_out = 99;
+
+	for (unsigned i = 0; i < 3; i++) {
+		assert_true(log_limit_admits(&l, 1000 + i, 3, 100, &left_out));
+		assert_int_equal(left_out, 0);
+	}
+	for (unsigned i = 0; i < 5; i++)
+		assert_false(log_limit_admits(&l, 1099, 3, 100, &left_out));
+	assert_int_equal(log_limit_take(&l, 1099), 0);
+	assert_true(log_limit_admits(&l, 1100, 3, 100, &left_out));
+	assert_int_equal(left_out, 5);
+	assert_true(log_limit_admits(&l, 1101, 2, 100, &left_out));
+	assert_int_equal(left_out, 0);
+	assert_false(log_limit_admits(&l, 1102, 2, 100, &left_out));
+	assert_int_equal(log_limit_take(&l, 1200), 1);
+	assert_int_equal(log_limit_take(&l, 1201), 0);
+}
+
 static void test_words_are_whole(void **state)
 {
 	for (int i = 0; i < CAUSE_N; i++)
@@ -143,6 +165,7 @@ int main(void)
 		cmocka_unit_test(test_against_libc),
 		cmocka_unit_test(test_example),
 		cmocka_unit_test(test_log_line),
+		cmocka_unit_test(test_log_limit),
 		cmocka_unit_test(test_words_are_whole),
 	};
 
