@@ -56,7 +56,10 @@ void fifo_remove(struct fifo *f, struct entry *e)
 	if (e->flags & ENTRY_TOMB)
 		f->n_tombs--;
 	e->flags |= ENTRY_GONE;
-	while (f->head != f->tail &&
-	       (fifo_at(f, f->head)->flags & ENTRY_GONE))
+	if (UNLIKELY(e != fifo_at(f, f->head)))
+		return;
+	do
 		f->head++;
+	while (f->head != f->tail &&
+	       (fifo_at(f, f->head)->flags & ENTRY_GONE));
 }

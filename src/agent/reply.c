@@ -2,10 +2,10 @@
 #include "agent/internal.h"
 
 /* The entry was taken out; the call is told its decision. */
-static void reply_deliver(struct link *link, const struct entry *e,
-			  const struct decision *d, enum decision_fault fault)
+static void reply_deliver(struct link *link, struct agent_call *call,
+			  uint8_t type, const struct decision *d,
+			  enum decision_fault fault)
 {
-	struct agent_call *call = e->owner;
 	struct agent_metrics *m = link->local->metrics;
 	uint64_t now = loop_clock_us(link->local->loop);
 	struct agent_reply reply = {
@@ -28,9 +28,10 @@ static void reply_deliver(struct link *link, const struct entry *e,
 	if (LIKELY(fault == DECISION_OK && readable)) {
 		reply.decision = d;
 		reply.block = link->stream.in;
-		counter_inc(&m->decisions[e->type][d->kind]);
-		counter_add(&m->ops_dropped, d->n_ops_dropped);
-		histogram_add(&m->event_us[e->type], reply.us);
+		counter_inc(&m->decisions[type][d->kind]);
+		if (UNLIKELY(d->n_ops_dropped))
+			counter_add(&m->ops_dropped, d->n_ops_dropped);
+		histogram_add(&m->event_us[type], reply.us);
 		breaker_succeeded(link->local, call);
 	} else if (fault == DECISION_OK) {
 		reply.cause = CAUSE_UNREADABLE;
@@ -169,27 +170,29 @@ static struct recall *recall_of(struct link *link, const struct entry *head)
 	return *r;
 }
 
-/* Reads a reply, or remembers what it means: then *found is its entry. Which
- * event it answers is else known only by its id, so nothing is checked against
+/* What the reply means if it is the oldest event's, and one seen before. */
+static const struct decision *reply_known(struct link *link,
+					  const struct entry *head,
+					  struct slice payload)
+{
+	struct recall *r;
+
+	if (UNLIKELY(!head || link->format.dialect != WIRE_V2))
+		return NULL;
+	r = link->recall[head->type];
+	return LIKELY(r) ? recall_find(r, payload, head->id) : NULL;
+}
+
+/* Which event it answers is known only by its id, so nothing is checked against
  * an event yet. */
 static enum decision_fault reply_read(struct link *link, struct slice payload,
-				      struct decision *room,
-				      const struct decision **d,
-				      struct entry **found)
+				      struct decision *room)
 {
 	struct entry *head = fifo_head(&link->fifo);
 	bool v2 = link->format.dialect == WIRE_V2;
-	struct recall *r = head && LIKELY(v2) ? recall_of(link, head) : NULL;
-	const struct decision *known = r ?
-		recall_find(r, payload, head->id) : NULL;
+	struct recall *r = head && v2 ? recall_of(link, head) : NULL;
 	enum decision_fault fault;
 
-	if (LIKELY(known)) {
-		*d = known;
-		*found = head;
-		return DECISION_OK;
-	}
-	*d = room;
 	if (r)
 		recall_see(r, payload);
 	fault = wire_decode_reply((char *)payload.p, payload.n, &link->format,
@@ -221,65 +224,85 @@ static struct slice keep_raw(struct link *link, struct slice payload)
 	return slice_of(copy, payload.n);
 }
 
-bool link_on_reply(struct link *link, struct slice payload)
+/* The entry is the reply's. False: the link is lost, or was closed from inside
+ * the callback. */
+static bool reply_take(struct link *link, struct entry *found,
+		       const struct decision *d, enum decision_fault fault,
+		       struct slice raw)
 {
-	enum decision_fault fault;
-	const char *why = NULL;
-	const struct decision *d;
-	struct decision room;
-	struct entry *found = NULL, e;
-	struct slice raw = SLICE_NONE;
+	struct agent_call *call = found->owner;
+	uint8_t type = found->type;
 
-	if (UNLIKELY(link->n_strange))
-		raw = keep_raw(link, payload);
-	fault = reply_read(link, payload, &room, &d, &found);
-	if (UNLIKELY(!found))
-		found = reply_match(link, d, &why);
-	if (UNLIKELY(!found && !why)) {
-		if (link->scratch.chunks)
-			arena_reset(&link->scratch);
-		return true;
-	}
-	if (UNLIKELY(!found)) {
-		reply_unlearn(link->local->agent);
-		link_lost(link, CAUSE_PROTOCOL, RETRY_BACKOFF, why);
-		return false;
-	}
-	e = *found;
-	reply_learn(link, &e, d, fault);
+	reply_learn(link, found, d, fault);
 	fifo_remove(&link->fifo, found);
 	link_update_stalled(link);
 	if (UNLIKELY(link->format.dialect == WIRE_V1))
-		link_v1_answered(link, e.v1_bytes);
-	if (UNLIKELY(e.type == EVENT_CONFIGURE)) {
+		link_v1_answered(link, found->v1_bytes);
+	if (UNLIKELY(type == EVENT_CONFIGURE)) {
 		if (!link_configured(link, d, fault))
 			return false;
-	} else if (e.owner && UNLIKELY(e.owner->lent)) {
-		lend_answered(link, e.owner, raw);
-	} else if (e.owner) {
+	} else if (call && UNLIKELY(call->lent)) {
+		lend_answered(link, call, raw);
+	} else if (call) {
 		struct wire_expect expect = {
-			.type = (enum event_type)e.type,
-			.chunk_index = e.chunk_index,
+			.type = (enum event_type)type,
+			.chunk_index = found->chunk_index,
 		};
 
 		if (fault == DECISION_OK &&
 		    wire_check_reply(d, &expect) != DECISION_OK)
 			fault = d->kind == DECISION_ALLOW ? DECISION_BAD :
 							    DECISION_REFUSED;
-		reply_deliver(link, &e, d, fault);
-	} else if ((e.flags & ENTRY_TOMB) && e.type != EVENT_COMPLETE) {
+		reply_deliver(link, call, type, d, fault);
+	} else if ((found->flags & ENTRY_TOMB) && type != EVENT_COMPLETE) {
 		counter_inc(&link->local->metrics->late_replies);
 		link->was_late = true;
-		reply_doubt(link, &e);
+		reply_doubt(link, found);
 	}
 	/* The last of what it owed. The callback may have closed the link. */
 	if (UNLIKELY(link->was_late) && !link->fifo.n && link->local) {
 		link->was_late = false;
 		breaker_sign_of_life(link->local);
 	}
-	if (link->scratch.chunks)
-		arena_reset(&link->scratch);
 	return link->state == LINK_UP;
+}
+
+/* One that was not seen before, or is not the oldest event's. */
+static __attribute__((noinline)) bool reply_take_new(struct link *link,
+						     struct slice payload)
+{
+	struct slice raw = SLICE_NONE;
+	const char *why = NULL;
+	enum decision_fault fault;
+	struct decision d;
+	struct entry *found;
+	bool up = true;
+
+	if (UNLIKELY(link->n_strange))
+		raw = keep_raw(link, payload);
+	fault = reply_read(link, payload, &d);
+	found = reply_match(link, &d, &why);
+	if (LIKELY(found)) {
+		up = reply_take(link, found, &d, fault, raw);
+	} else if (why) {
+		reply_unlearn(link->local->agent);
+		link_lost(link, CAUSE_PROTOCOL, RETRY_BACKOFF, why);
+		return false;
+	}
+	arena_reset(&link->scratch);
+	return up;
+}
+
+bool link_on_reply(struct link *link, struct slice payload)
+{
+	struct entry *head = fifo_head(&link->fifo);
+	const struct decision *d = reply_known(link, head, payload);
+
+	if (UNLIKELY(!d))
+		return reply_take_new(link, payload);
+	/* Nobody else's: what was remembered was read here. */
+	return reply_take(link, head, d, DECISION_OK,
+			  UNLIKELY(link->n_strange) ? payload : SLICE_NONE);
 }
 
 /* False: the link is lost. */

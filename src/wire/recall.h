@@ -2,7 +2,7 @@
  * A reply seen before. Most replies of an agent are the same but for the
  * correlation id: "allow", with the same edits or none. One that is byte for
  * byte what an earlier one was means what that one meant, so it need not be
- * read again: two compares instead of a parse, in either encoding.
+ * read again: one compare instead of a parse, in either encoding.
  *
  * Only replies that were good, carry the id of their event and no body
  * mutation are remembered. One per kind of event and link; one worker.
@@ -21,7 +21,7 @@ struct recall {
 	uint8_t misses;		/* since it last learned, capped */
 	struct arena arena;
 	struct decision decision;
-	char raw[RECALL_MAX];	/* as it came */
+	char raw[RECALL_MAX];	/* as it came, but for the id */
 	char text[RECALL_MAX];	/* as the decoder left it; slices of decision
 				 * point here */
 };
