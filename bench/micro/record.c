@@ -362,7 +362,7 @@ char *view_encode(char *o, const struct view *v, bool json)
 {
 	struct fields_index x;
 
-	if (!fields_index_init(&x, v->fields, v->n_fields))
+	if (!fields_index_init(&x, v->fields, v->n_fields, 0))
 		abort();
 	o = json ? view_json(o, v, &x) : view_msgpack(o, v, &x);
 	fields_index_fini(&x);

@@ -194,7 +194,7 @@ static void map_design(void *state, uint64_t n)
 		for (unsigned i = 0; i < ARRAY_LEN(twenty); i++)
 			to[i] = from[i];
 		KEEP(to);
-		if (!fields_index_init(&x, to, ARRAY_LEN(twenty)))
+		if (!fields_index_init(&x, to, ARRAY_LEN(twenty), 0))
 			abort();
 		KEEP(&x);
 		fields_index_fini(&x);

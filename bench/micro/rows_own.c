@@ -111,7 +111,8 @@ static void fill_event(struct state *s, const struct forward_result *r)
 		.meta = m,
 		.head = { .method = s->out.method, .uri = s->out.path,
 			  .fields = s->out.fields,
-			  .n_fields = s->out.n_fields },
+			  .n_fields = s->out.n_fields,
+			  .n_own = r->n_own },
 	};
 }
 

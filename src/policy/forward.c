@@ -444,6 +444,10 @@ static bool add_ours(struct http_head *out, const struct http_head *in,
 		ADD_STATIC(&l, HTTP_FIELD_VIA, "via", "1.1 agentproxyd");
 	result->request_id = add_line(&l, HTTP_FIELD_X_REQUEST_ID, XID,
 				      LEN(XID), id);
+	if (LIKELY(in->host.n && !list &&
+		   !(out->present & BIT(HTTP_FIELD_VIA))))
+		result->n_own = (unsigned)(l.next - out->fields) -
+				out->n_fields;
 	out->n_fields = (unsigned)(l.next - out->fields);
 	out->present |= l.present;
 	return set_client(input, own, slice_of(start + LEN(XFF), list), a,

@@ -44,6 +44,9 @@ struct forward_result {
 	struct slice client_ip;		/* the true client, bare; in the arena
 					 * or in the forward_peer */
 	uint16_t client_port;		/* 0: not known (behind a proxy) */
+	/* The last so many fields are ours, as struct event_head wants them;
+	 * 0: some other may have a name of theirs, or they are no ASCII. */
+	unsigned n_own;
 	bool range_removed;
 	bool expect_removed;	/* and in->expect_continue: we owe the 100 */
 };

@@ -117,7 +117,8 @@ static enum wire_result encode_head(struct outq *q, const struct wire_format *f,
 	char *start, *end;
 	size_t bound;
 
-	if (!fields_index_init(&x, ev->head.fields, ev->head.n_fields))
+	if (!fields_index_init(&x, ev->head.fields, ev->head.n_fields,
+			       ev->head.n_own))
 		return WIRE_NO_MEMORY;
 	bound = head_bound(f, ev, &x);
 	if (UNLIKELY(bound > FRAME_MAX + ENCODE_HEAD_FIXED)) {

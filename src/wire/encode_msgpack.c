@@ -1,6 +1,7 @@
 /* Events as MessagePack: structs as arrays, or as maps with string keys. */
 #include "wire/encode.h"
 #include "wire/put.h"
+#include "wire/utf8.h"
 
 static char *put_id(char *o, const struct event_meta *m)
 {
@@ -9,9 +10,19 @@ static char *put_id(char *o, const struct event_meta *m)
 	return put_bytes(o, m->correlation_id, EVENT_ID_LEN);
 }
 
+/* Most texts of an event are short and ASCII: those need no call. */
+static inline char *put_text(char *o, struct slice s, unsigned *transcoded)
+{
+	if (LIKELY(s.n < 32) && LIKELY(utf8_copy(o + 1, s.p, s.n))) {
+		*o = (char)(0xa0 | s.n);
+		return o + 1 + s.n;
+	}
+	return put_msgpack_text(o, s, transcoded);
+}
+
 static inline char *put_optional(char *o, struct slice s, unsigned *transcoded)
 {
-	return s.n ? put_msgpack_text(o, s, transcoded) : put_nil(o);
+	return s.n ? put_text(o, s, transcoded) : put_nil(o);
 }
 
 /* protocol to upstream_id. */
@@ -52,7 +63,7 @@ static char *put_meta_array(char *o, const struct event_meta *m, unsigned *t)
 	o = put_byte(o, 0x9c);
 	o = put_id(o, m);
 	o = put_msgpack_text(o, m->request_id, t);
-	o = put_msgpack_text(o, m->client_ip, t);
+	o = put_text(o, m->client_ip, t);
 	o = put_msgpack_uint(o, m->client_port);
 	o = put_optional(o, m->server_name, t);
 	if (LIKELY(m->route && m->route->n)) {
@@ -62,7 +73,7 @@ static char *put_meta_array(char *o, const struct event_meta *m, unsigned *t)
 	} else {
 		o = put_route(o, m, t);
 	}
-	o = put_msgpack_text(o, m->timestamp, t);
+	o = put_text(o, m->timestamp, t);
 	return put_optional(o, m->traceparent, t);
 }
 
@@ -111,19 +122,35 @@ static inline char *put_one_value(char *o, const struct field *f, unsigned *t)
 	return put_msgpack_text(put_byte(o, 0x91), field_value(f), t);
 }
 
+/* The proxy's own: nothing about their bytes is left to be asked. */
+static inline char *put_own_fields(char *o, const struct field *f,
+				   const struct field *end)
+{
+	for (; f < end; f++) {
+		o = put_byte(o, 0xa0 | f->name_len);
+		(void)utf8_copy(o, f->name, f->name_len);
+		o = put_byte(o + f->name_len, 0x91);
+		o = put_msgpack_str_head(o, f->value_len);
+		(void)utf8_copy(o, f->value, f->value_len);
+		o += f->value_len;
+	}
+	return o;
+}
+
 /* No name stands there twice. */
 static char *put_plain_fields(char *o, const struct event_head *h,
 			      unsigned *t)
 {
+	const struct field *f = h->fields, *end = f + h->n_fields;
+
 	o = put_msgpack_map(o, h->n_fields);
-	for (const struct field *f = h->fields, *end = f + h->n_fields;
-	     f < end; f++) {
+	for (; f < end - h->n_own; f++) {
 		o = f->flags & FIELD_LOWER ?
 			put_msgpack_low_name(o, f->name, f->name_len) :
 			put_msgpack_name(o, f->name, f->name_len);
 		o = put_one_value(o, f, t);
 	}
-	return o;
+	return put_own_fields(o, f, end);
 }
 
 static char *put_fields(char *o, const struct wire_format *f,
@@ -164,7 +191,7 @@ static char *put_request_head(char *o, const struct wire_format *f,
 {
 	if (LIKELY(f->shape == WIRE_ARRAY)) {
 		o = put_meta_array(put_byte(o, 0x94), ev->meta, t);
-		o = put_msgpack_text(o, ev->head.method, t);
+		o = put_text(o, ev->head.method, t);
 		o = put_msgpack_text(o, ev->head.uri, t);
 		return put_fields(o, f, ev, x, t);
 	}

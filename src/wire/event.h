@@ -54,6 +54,10 @@ struct event_head {
 	 * of one name allowed (the encoder gathers them). */
 	const struct field *fields;
 	unsigned n_fields;
+	/* The last so many are the proxy's own, and nobody has edited them:
+	 * ASCII, names in lower case that no other field has, all bytes one
+	 * behind the other. 0: not known. */
+	unsigned n_own;
 	bool has_body;
 };
 

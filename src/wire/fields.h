@@ -4,7 +4,7 @@
  * found out in one cheap pass; only the others get an index.
  *
  *	struct fields_index x;
- *	if (!fields_index_init(&x, fields, n)) no memory;
+ *	if (!fields_index_init(&x, fields, n, n_own)) no memory;
  *	x.n_names keys: for each i that fields_leads(&x, i): a key, and its
  *	values are i, fields_next(&x, i), ... until FIELDS_END.
  *	fields_index_fini(&x);
@@ -41,11 +41,20 @@ bool fields_index_build_(struct fields_index *x, const struct field *fields,
 			 unsigned n) MUST_CHECK;
 void fields_index_fini(struct fields_index *x);
 
-/* False: no memory. */
+/* The last n_own are known to differ from all others, and stand one behind the
+ * other in memory. False: no memory. */
 static inline bool fields_index_init(struct fields_index *x,
-				     const struct field *fields, unsigned n)
+				     const struct field *fields, unsigned n,
+				     unsigned n_own)
 {
-	if (LIKELY(fields_all_differ(fields, n, &x->bytes))) {
+	unsigned n_theirs = n - n_own;
+	bool differ = fields_all_differ(fields, n_theirs, &x->bytes);
+
+	if (n_own)
+		x->bytes += (size_t)(fields[n - 1].value +
+				     fields[n - 1].value_len -
+				     fields[n_theirs].name);
+	if (LIKELY(differ)) {
 		x->links = NULL;
 		x->n_names = n;
 		return true;

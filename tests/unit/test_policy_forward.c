@@ -108,6 +108,29 @@ static bool forward(const char *ip, int route, const char *text)
 	return forward_request(&out, &in, &input, &arena, &result);
 }
 
+/* What struct event_head wants of fields that are our own. */
+static void check_own(void)
+{
+	const struct field *own = out.fields + out.n_fields - result.n_own;
+
+	assert_true(result.n_own <= out.n_fields);
+	for (unsigned i = 0; i < result.n_own; i++) {
+		const char *line = own[i].name, *end = own[i].value +
+						       own[i].value_len;
+
+		for (unsigned k = 0; k < own[i].name_len; k++)
+			assert_false(line[k] >= 'A' && line[k] <= 'Z');
+		for (; line < end; line++)
+			assert_in_range(*line, 0x20, 0x7e);
+		if (i + 1 < result.n_own)
+			assert_ptr_equal(end + 2, own[i + 1].name);
+		for (unsigned k = 0; k < out.n_fields; k++)
+			assert_true(&own[i] == &out.fields[k] ||
+				    !slice_eq_icase(field_name(&own[i]),
+					field_name(&out.fields[k])));
+	}
+}
+
 static void check(const char *want)
 {
 	char got[4096] = "";
@@ -127,6 +150,7 @@ static void check(const char *want)
 	}
 	assert_string_equal(got, want);
 	assert_int_equal(out.present, present);
+	check_own();
 	assert_true(out.cap_fields >= out.n_fields);
 }
 
@@ -156,6 +180,7 @@ static void test_plain(void **state)
 	assert_true(slice_eq(result.client_ip, SLICE("192.0.2.7")));
 	assert_int_equal(result.client_port, 4711);
 	assert_true(slice_eq(out.path, SLICE("/p")));
+	assert_int_equal(result.n_own, 5);
 	assert_true(forward("192.0.2.7", -1, "GET / HTTP/1.1|Host: h||"));
 	check("Host: h|" OURS("h"));
 }
@@ -168,6 +193,7 @@ static void test_old(void **state)
 	assert_true(slice_eq(out.host, SLICE("u")));
 	check_forward("192.0.2.7", "GET / HTTP/1.1|Host: h|Via: 1.1 a (b)||",
 		      "Host: h|Via: 1.1 a (b)|" OURS("h"));
+	assert_int_equal(result.n_own, 0);
 }
 
 static void test_owned(void **state)

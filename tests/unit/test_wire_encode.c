@@ -201,6 +201,58 @@ static void test_ids_are_not_trusted(void **state)
 	fixture_fini(&x);
 }
 
+/* Nothing but time depends on knowing which fields are our own. */
+static void test_own_fields(void **state)
+{
+	static const char lines[] = "x-one: 1\r\n" "x-fifteen-bytes: \r\n"
+		"x-name-of-more-than-sixteen: of more than sixteen bytes\r\n"
+		"via: " TEST_ID TEST_ID "\r\n";
+	struct field fields[8] = {
+		a_field("Host", "h"), a_field("cookie", "caf\xe9"),
+		a_field("X-Two", "2"),
+	};
+	struct event_meta m = a_meta();
+	unsigned n = 3, transcoded, same;
+	size_t n_plain, n_own;
+	char *plain, *own;
+	struct fixture x;
+
+	for (const char *p = lines; *p; n++) {
+		size_t name = strcspn(p, ":"), line = strcspn(p, "\r");
+
+		fields[n] = (struct field){
+			.name = p, .name_len = (uint16_t)name,
+			.value = p + name + 2,
+			.value_len = (uint32_t)(line - name - 2),
+			.flags = FIELD_LINE | FIELD_LOWER,
+		};
+		p += line + 2;
+	}
+	fixture_init(&x);
+	/* Then with two cookies, which makes it gather names. */
+	for (size_t i = 0; i < 2 * ARRAY_LEN(formats); i++) {
+		struct event ev = request(&m, fields, n);
+
+		if (i == ARRAY_LEN(formats))
+			fields[2].name = "Cookie", fields[2].name_len = 6;
+		transcoded = same = 0;
+		assert_int_equal(wire_encode_event(&x.q, &formats[i % ARRAY_LEN(formats)],
+						   &ev,
+						   &transcoded), WIRE_OK);
+		plain = fixture_take(&x, &n_plain);
+		ev.head.n_own = n - 3;
+		assert_int_equal(wire_encode_event(&x.q, &formats[i % ARRAY_LEN(formats)],
+						   &ev,
+						   &same), WIRE_OK);
+		own = fixture_take(&x, &n_own);
+		is_bytes(own, n_own, plain, n_plain);
+		assert_int_equal(transcoded, same);
+		free(plain);
+		free(own);
+	}
+	fixture_fini(&x);
+}
+
 static void test_many_fields(void **state)
 {
 	enum { N = 1000 };
@@ -589,6 +641,7 @@ int main(void)
 		cmocka_unit_test(test_every_byte_everywhere),
 		cmocka_unit_test(test_names_are_gathered),
 		cmocka_unit_test(test_ids_are_not_trusted),
+		cmocka_unit_test(test_own_fields),
 		cmocka_unit_test(test_many_fields),
 		cmocka_unit_test(test_pseudo_headers),
 		cmocka_unit_test(test_no_fields_and_odd_names),
