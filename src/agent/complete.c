@@ -13,7 +13,7 @@
 
 /* ---- sending ----------------------------------------------------------- */
 
-void link_push_complete(struct link *link, const struct entry *id)
+struct entry *link_push_complete(struct link *link)
 {
 	struct agent_local *l = link->local;
 	struct agent *a = l->agent;
@@ -22,10 +22,9 @@ void link_push_complete(struct link *link, const struct entry *id)
 
 	/* go-v2 never answers it. */
 	if (known == COMPLETE_SILENT || link->format.dialect == WIRE_GO)
-		return;
+		return NULL;
 	e = fifo_push(&link->fifo);
 	e->owner = NULL;
-	memcpy(e->id, id->id, sizeof(e->id));
 	e->tomb_us = l->loop->now_us + a->tuning.complete_us;
 	e->timeout_ms = saturated_ms(a->tuning.complete_us);
 	e->chunk_index = 0;
@@ -35,6 +34,7 @@ void link_push_complete(struct link *link, const struct entry *id)
 	if (UNLIKELY(known == COMPLETE_UNKNOWN))
 		link_send_ping(link, &e->probe);
 	link_watch_entries(link);
+	return e;
 }
 
 /* Encodes it behind what is queued. False: no memory. */
@@ -43,15 +43,16 @@ static bool complete_put(struct link *link, const struct event *ev)
 	struct agent_local *l = link->local;
 	unsigned transcoded = 0;
 	uint32_t bytes = 0;
-	struct entry id;
+	struct entry *e;
 
 	if (!fifo_reserve(&link->fifo) ||
 	    link_encode(link, ev, &transcoded, &bytes) != WIRE_OK)
 		return false;
 	counter_inc(&l->metrics->events[EVENT_COMPLETE]);
 	counter_add(&l->metrics->transcoded, transcoded);
-	link_set_id(link, &id, ev->meta, bytes);
-	link_push_complete(link, &id);
+	e = link_push_complete(link);
+	if (LIKELY(e))
+		link_set_id(link, e, ev->meta, bytes);
 	return true;
 }
 

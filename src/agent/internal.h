@@ -711,9 +711,9 @@ void link_drop_sessions(struct link *link);
 
 /* ---- complete.c -------------------------------------------------------- */
 
-/* A complete was put to be sent: the entry for its answer. id: of one with the
- * same ids. */
-void link_push_complete(struct link *link, const struct entry *id);
+/* A complete was put to be sent: the entry for its answer, whose id is the
+ * caller's to set. NULL: it will have none. */
+struct entry *link_push_complete(struct link *link);
 bool link_put_lazy_slow(struct link *link) MUST_CHECK;
 /* As link_put_lazy(); without memory they still wait, for another time. */
 void link_flush_lazy(struct link *link);

@@ -174,7 +174,9 @@ static void lend_send(struct link *link, struct errand *e)
 	stream_flush_later(&link->stream);
 	link->last_used_us = link->local->loop->now_us;
 	if (e->kind == ERRAND_COMPLETE) {
-		link_push_complete(link, &e->entry);
+		entry = link_push_complete(link);
+		if (entry)
+			memcpy(entry->id, e->entry.id, sizeof(entry->id));
 		errand_return(e, CAUSE_NONE, NULL);
 		return;
 	}

@@ -312,6 +312,7 @@ static bool append_ops(struct party *p, unsigned side,
 	}
 	l->ops = copy;
 	l->n = n;
+	p->ex->edits[side] = true;
 	*p->ops_tail[side] = l;
 	p->ops_tail[side] = &l->next;
 	p->ops_last[side] = l;
@@ -486,8 +487,10 @@ static void head_decided(struct flow *f, struct party *p,
 			head_misfit(f, p, type, reply);
 		return;
 	}
-	if (chosen)
+	if (chosen) {
 		p->upstream = chosen;
+		ex->rerouted = true;
+	}
 	slot->state = MERGE_ALLOWED;
 	slot->needs_more = more;
 	p->needs_more[f->kind->side] = more;
@@ -513,7 +516,7 @@ static void merge_heads(struct flow *f)
 	case MERGE_WAIT:
 		return;
 	case MERGE_ALLOW:
-		if (f == &ex->request)
+		if (f == &ex->request && UNLIKELY(ex->rerouted))
 			take_upstream(ex);
 		flow_judged(f);
 		return;
@@ -562,6 +565,7 @@ static bool list_fields(struct flow *f, struct event_head *ev)
 
 	ev->fields = fields;
 	ev->n_fields = h->n_fields;
+	ev->n_own = 0;
 	if (h->framing != HTTP_BODY_LENGTH)
 		return true;
 	if (h->n_fields == h->cap_fields) {
@@ -598,7 +602,12 @@ static bool fill_head_event(struct flow *f)
 	ev->head.uri = h->path;
 	ev->head.status = h->status;
 	ev->head.has_body = f->has_body;
-	return list_fields(f, &ev->head);
+	if (!list_fields(f, &ev->head))
+		return false;
+	/* Content-Length stands behind them. */
+	if (f->kind->side == SIDE_REQUEST && ev->head.n_fields == h->n_fields)
+		ev->head.n_own = f->ex->n_own;
+	return true;
 }
 
 static bool is_asked(const struct party *p, const struct flow *f)

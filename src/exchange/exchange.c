@@ -150,6 +150,7 @@ static bool make_forwarded(struct exchange *ex, const struct http_head *head)
 		exchange_no_memory(ex);
 		return false;
 	}
+	ex->n_own = ops->n ? 0 : (uint8_t)result.n_own;
 	ex->id_field = UNLIKELY(ops->n) ?
 		*http_head_find(&f->head, HTTP_FIELD_X_REQUEST_ID) :
 		f->head.fields[f->head.n_fields - 1];
@@ -679,6 +680,8 @@ const struct sink_events flow_sink_events = {
 
 void exchange_withdraw_calls(struct exchange *ex, enum wire_cancel why)
 {
+	if (!ex->asks)
+		return;
 	for (unsigned i = 0; i < ex->n_parties; i++)
 		if (!ex->parties[i].observer)
 			agent_withdraw(&ex->parties[i].head_call, why);
@@ -686,10 +689,8 @@ void exchange_withdraw_calls(struct exchange *ex, enum wire_cancel why)
 	agent_withdraw(&ex->response.call, why);
 	ex->request.asking = ex->response.asking = false;
 	ex->request.heads_pending = ex->response.heads_pending = 0;
-	if (ex->asks) {
-		ex->agents_us += ex->worker->loop->now_us - ex->asks_since_us;
-		ex->asks = 0;
-	}
+	ex->agents_us += ex->worker->loop->now_us - ex->asks_since_us;
+	ex->asks = 0;
 }
 
 void exchange_stop_upstream(struct exchange *ex)
@@ -795,9 +796,11 @@ static enum wire_cancel cancel_reason(enum ended_by by)
 
 void exchange_finish(struct exchange *ex)
 {
-	cds_list_del(&ex->node);
-	if (ex->observed)
+	if (ex->observed) {
+		if (list_linked(&ex->node))
+			list_take(&ex->node);
 		observe_fini(ex);
+	}
 	record_end(ex);
 	if (ex->snapshot)
 		exchange_let_go(ex);
@@ -812,6 +815,7 @@ static void linger(struct exchange *ex)
 	ex->listener_name = arena_dup(&ex->arena,
 				slice_of(name, strlen(name) + 1)).p;
 	ex->listener = NULL;
+	cds_list_add_tail(&ex->node, &ex->worker->lingering);
 	flow_return_held(&ex->request);
 	flow_return_held(&ex->response);
 	if (!ex->listener_name) {
@@ -840,7 +844,6 @@ void exchange_end(struct exchange *ex, enum ended_by by, const char *why)
 	w->n_exchanges--;
 	ex->end_us = w->loop->now_us;
 	ex->client = NULL;
-	cds_list_add_tail(&ex->node, &w->lingering);
 	if (ex->observing > 0)
 		linger(ex);
 	if (ex->observing == 0)

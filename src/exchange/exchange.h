@@ -309,6 +309,9 @@ struct exchange {
 	bool made_room;			/* for the upstream's descriptor */
 	bool leased;			/* a connection is asked for or held */
 	bool tunnel;
+	bool edits[2];			/* by side: some party has any */
+	bool rerouted;			/* some party chose an upstream */
+	uint8_t n_own;			/* of the forwarded head, see there */
 	const char *ended_why;
 	const char *decided_by;
 	struct worker *worker;
@@ -337,7 +340,7 @@ struct exchange {
 	bool refused;			/* by an agent, at refused_at */
 	uint8_t refused_at;		/* enum event_type */
 	unsigned observing;		/* observers' answers that are awaited */
-	struct cds_list_head node;	/* in worker->lingering */
+	struct cds_list_head node;	/* in worker->lingering, or in none */
 	uint64_t end_us;
 	unsigned asks;			/* under way */
 	uint64_t asks_since_us;

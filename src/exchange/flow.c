@@ -216,7 +216,7 @@ static bool may_change_length(const struct flow *f)
 /* The proxy owns framing (protocol page 10.6). */
 static void set_framing(struct flow *f)
 {
-	if (!f->has_body)
+	if (!f->has_body || !f->n_stages)
 		return;
 	if (may_change_length(f) || (f->mutated && !f->ended)) {
 		f->head.framing = HTTP_BODY_CHUNKED;
@@ -232,6 +232,9 @@ static void set_framing(struct flow *f)
 
 bool flow_edit(struct exchange *ex, unsigned side, struct http_head *head)
 {
+	if (LIKELY(!ex->edits[side]))
+		return true;
+	ex->edits[side] = false;
 	for (unsigned i = 0; i < ex->n_parties; i++) {
 		struct party *p = &ex->parties[i];
 		struct op_list *l = p->ops[side];
@@ -290,7 +293,7 @@ static bool head_may_go(struct flow *f)
 {
 	struct exchange *ex = f->ex;
 
-	if (!f->judged || stages_hold(f))
+	if (!f->judged || (f->n_stages && stages_hold(f)))
 		return false;
 	if (f->kind->side == SIDE_REQUEST) {
 		/* Balancing may go by a field that an agent sets. */
@@ -380,7 +383,8 @@ void flow_return_held(struct flow *f)
 	f->held_for = NULL;
 }
 
-void flow_pump(struct flow *f)
+/* Agents have their places in the body, or something is held. */
+static void pump_stages(struct flow *f)
 {
 	struct exchange *ex = f->ex;
 
@@ -401,6 +405,18 @@ void flow_pump(struct flow *f)
 			control_source(f);
 	} while (f->pump_again && exchange_open(ex));
 	f->pumping = false;
+}
+
+void flow_pump(struct flow *f)
+{
+	if (f->n_stages || f->held.first || f->accounted) {
+		pump_stages(f);
+		return;
+	}
+	if (goes_on(f))
+		forward(f);
+	if (goes_on(f))
+		control_source(f);
 }
 
 void flow_judged(struct flow *f)
