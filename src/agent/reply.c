@@ -423,6 +423,8 @@ static bool link_read(struct link *link)
 	}
 	link_watch_partial(link);
 	link_serve(link);
+	if (!link->fifo.n)
+		stream_is_answered(&link->stream);
 	return true;
 }
 

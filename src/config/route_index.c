@@ -14,17 +14,24 @@ static bool has_plain_host(const struct config_route *r)
 }
 
 /* Keeps the lengths ascending, each once. */
-static void add_length(struct route_index *x, uint32_t n)
+static void add_length(struct route_index *x, struct slice path)
 {
+	struct route_length new = {
+		.n = (uint32_t)path.n,
+		.last = path.n ? path.p[path.n - 1] : 0,
+	};
 	unsigned at = x->n_lengths;
 
-	while (at && x->lengths[at - 1] > n)
+	while (at && x->lengths[at - 1].n > new.n)
 		at--;
-	if (at && x->lengths[at - 1] == n)
+	if (at && x->lengths[at - 1].n == new.n) {
+		if (x->lengths[at - 1].last != new.last)
+			x->lengths[at - 1].last = 0;
 		return;
+	}
 	memmove(x->lengths + at + 1, x->lengths + at,
 		(x->n_lengths++ - at) * sizeof(*x->lengths));
-	x->lengths[at] = n;
+	x->lengths[at] = new;
 }
 
 static void add_route(struct route_index *x, const struct config_route *r,
@@ -50,7 +57,7 @@ static void add_route(struct route_index *x, const struct config_route *r,
 		x->next[g->last] = number;
 	g->last = number;
 	x->next[number] = ROUTE_NONE;
-	add_length(x, (uint32_t)path.n);
+	add_length(x, path);
 }
 
 const struct route_index *route_index_new(struct arena *a,

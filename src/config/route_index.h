@@ -22,8 +22,14 @@ struct route_group {
 	uint32_t first, last;		/* ROUTE_NONE: the slot is free */
 };
 
+/* What all paths of one length have in common. */
+struct route_length {
+	uint32_t n;
+	char last;			/* their last byte; 0: it differs */
+};
+
 struct route_index {
-	uint32_t *lengths;		/* of paths that occur, ascending */
+	struct route_length *lengths;	/* that occur, ascending */
 	unsigned n_lengths;
 	bool hosts;			/* some group has one */
 	uint64_t mask;

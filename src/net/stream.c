@@ -7,7 +7,7 @@
  * end. One thing is lost by that: libevent tells an error (a reset) as plain
  * readability, and if bytes came in the same instant the short recv hides it.
  * So a stream that goes quiet after one is looked at once more, after
- * CHECK_US (suspect).
+ * CHECK_US (suspect), unless its owner knows better.
  *
  * Writability is asked for only once a send has not taken everything. It would
  * wake us for each new connection, and on a Unix socket for each message that
@@ -213,7 +213,6 @@ static size_t read_once(struct stream *s)
 		    s->ops == &stream_plain_ops) {
 			s->readable = false;
 			s->suspect = true;
-			start_check(s);
 		}
 		return (size_t)r;
 	}
@@ -251,6 +250,8 @@ static void tell_read(struct stream *s)
 	s->hup_told = s->hup;
 	if (s->events->on_read)
 		s->events->on_read(s);
+	if (s->suspect)
+		start_check(s);
 }
 
 /* Reads and tells until there is nothing more, or this turn's share is used
@@ -335,6 +336,8 @@ bool stream_poll(struct stream *s)
 		return false;
 	if (!s->owed_read && !s->read_end)
 		s->owed_read = read_once(s) > 0 || s->read_end;
+	if (s->suspect)
+		start_check(s);
 	if (s->owed_read)
 		loop_defer(s->loop, &s->ready, on_ready_task);
 	return s->owed_read;
@@ -699,6 +702,7 @@ static int stream_end(struct stream *s)
 	in_drop(s);
 	s->owed_connect = s->owed_read = s->owed_room = false;
 	s->owed_write_error = s->readable = s->writable = false;
+	s->suspect = false;
 	s->watch.fd = -1;
 	return fd;
 }

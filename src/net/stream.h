@@ -133,6 +133,16 @@ static inline struct slice stream_data(const struct stream *s)
  * is consumed. */
 void stream_consume(struct stream *s, size_t n);
 /*
+ * From inside on_read(): the peer has answered, so has read, all that it was
+ * sent. A socket is only reset for what it has not read, so no look is needed
+ * for a reset that may be hidden behind what came (stream.c).
+ */
+static inline void stream_is_answered(struct stream *s)
+{
+	s->suspect = false;
+}
+
+/*
  * The owner needs at least `need` contiguous bytes before it can go on: makes
  * the block large enough (moving what is there, if it must). False: no memory.
  */

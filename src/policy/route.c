@@ -93,11 +93,15 @@ static const struct config_route *first_by_index(const struct query *q,
 	if (x->hosts)
 		host = route_hash(q->host.p, q->host.n);
 	for (unsigned i = 0; i < x->n_lengths; i++) {
+		const struct route_length *l = &x->lengths[i];
 		uint64_t hash;
 
-		if (x->lengths[i] > path.n)
+		if (l->n > path.n)
 			break;
-		hash = route_hash(path.p, x->lengths[i]);
+		/* Most end in a slash: only where the path has one. */
+		if (l->last && path.p[l->n - 1] != l->last)
+			continue;
+		hash = route_hash(path.p, l->n);
 		best = first_of_group(q, path, route_index_find(x, hash),
 				      best);
 		if (x->hosts)

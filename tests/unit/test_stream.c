@@ -30,6 +30,7 @@ struct end {
 	bool close_in_read, close_in_room, close_in_error, close_in_connect;
 	bool pause_in_read;
 	bool reopen_in_read;
+	bool answered;
 	struct block *held[64];
 	const char *held_p[64];
 	size_t held_n[64];
@@ -71,6 +72,8 @@ static void on_read(struct stream *s)
 	end_got(e);
 	if (e->pause_in_read)
 		stream_pause(s);
+	if (e->answered)
+		stream_is_answered(s);
 	if (e->close_in_read)
 		stream_close(s, false);
 	if (e->reopen_in_read) {
@@ -494,6 +497,32 @@ static void test_reset_behind_bytes(void **state)
 	assert_got(&e, "last");
 	assert_int_equal(e.s.read_end, STREAM_RESET);
 	assert_int_equal(e.s.error, -ECONNRESET);
+	end_fini(&e);
+}
+
+/* The owner knows that nothing can be hidden there: no look, and a plain end is
+ * seen all the same. */
+static void test_answered(void **state)
+{
+	struct end e;
+
+	end_init(&e);
+	peer_write(&e, "abc");
+	turns(&e, 1);
+	assert_true(deadline_running(&e.s.check));
+	end_fini(&e);
+	end_init(&e);
+	e.answered = true;
+	peer_write(&e, "abc");
+	turns(&e, 1);
+	assert_got(&e, "abc");
+	assert_false(deadline_running(&e.s.check));
+	peer_write(&e, "def");
+	close(e.peer);
+	e.peer = -1;
+	turns(&e, 2);
+	assert_got(&e, "abcdef");
+	assert_int_equal(e.s.read_end, STREAM_EOF);
 	end_fini(&e);
 }
 
@@ -1012,6 +1041,7 @@ int main(void)
 		cmocka_unit_test(test_turn_budget),
 		cmocka_unit_test(test_eof_with_last_bytes),
 		cmocka_unit_test(test_reset_behind_bytes),
+		cmocka_unit_test(test_answered),
 		cmocka_unit_test(test_close_in_read),
 		cmocka_unit_test(test_reopen_in_read),
 		cmocka_unit_test(test_pause_and_resume),
