@@ -81,9 +81,40 @@ struct exchange *exchange_new(struct client *c, const struct http_head *head,
 	return ex;
 }
 
-static void bad_request(struct exchange *ex, unsigned status,
-			enum metrics_bad reason)
+/* The head to forward, and who the client is and what the request is called,
+ * as our log and our answers say it. False: no memory. */
+static bool forward_head(struct exchange *ex, const struct http_head *head,
+			 const struct config_route *route,
+			 struct forward_result *result)
 {
+	struct forward_input input = {
+		.config = ex->snapshot->config,
+		.listener = ex->listener->config ?
+			    ex->listener->config->config : NULL,
+		.peer = &ex->client->peer,
+		.route = route,
+		.request_id = ex->meta.correlation_id,
+	};
+
+	if (!forward_request(&ex->request.head, head, &input, &ex->arena,
+			     result))
+		return false;
+	ex->meta.request_id = result->request_id;
+	ex->meta.client_ip = ex->client_ip = result->client_ip;
+	ex->meta.client_port = result->client_port;
+	return true;
+}
+
+static void bad_request(struct exchange *ex, const struct http_head *head,
+			unsigned status, enum metrics_bad reason)
+{
+	struct forward_result ignored;
+
+	/* Refused before there is a head: the answer asks what the client
+	 * accepts, the log who it is. Without memory they don't. */
+	if (!ex->request.head.fields &&
+	    !forward_head(ex, head, NULL, &ignored))
+		ex->request.head.fields = NULL;
 	counter_inc(&ex->worker->metrics->bad_requests[reason]);
 	answer_error(ex, status,
 		     status == 413 ? ENDED_LIMIT : ENDED_PROXY,
@@ -103,7 +134,7 @@ static bool find_route(struct exchange *ex, const struct http_head *head)
 	case HTTP_PATH_OK:
 		break;
 	case HTTP_PATH_BAD:
-		bad_request(ex, 400, METRICS_BAD_PATH);
+		bad_request(ex, head, 400, METRICS_BAD_PATH);
 		return false;
 	case HTTP_PATH_NO_MEMORY:
 		exchange_no_memory(ex);
@@ -119,9 +150,9 @@ static bool find_route(struct exchange *ex, const struct http_head *head)
 				 ex->client->peer.trusted, &ambiguous);
 	if (!route) {
 		if (ambiguous)
-			bad_request(ex, 400, METRICS_BAD_AMBIGUOUS_PATH);
+			bad_request(ex, head, 400, METRICS_BAD_AMBIGUOUS_PATH);
 		else
-			bad_request(ex, 404, METRICS_BAD_NO_ROUTE);
+			bad_request(ex, head, 404, METRICS_BAD_NO_ROUTE);
 		return false;
 	}
 	ex->route = &ex->snapshot->routes[route->index];
@@ -132,19 +163,11 @@ static bool find_route(struct exchange *ex, const struct http_head *head)
 /* What is forwarded and what agents see, made of what came. */
 static bool make_forwarded(struct exchange *ex, const struct http_head *head)
 {
-	struct forward_input input = {
-		.config = ex->snapshot->config,
-		.listener = ex->listener->config ?
-			    ex->listener->config->config : NULL,
-		.peer = &ex->client->peer,
-		.route = ex->route->config,
-		.request_id = ex->meta.correlation_id,
-	};
 	const struct snapshot_ops *ops = &ex->route->request_ops;
 	struct forward_result result;
 	struct flow *f = &ex->request;
 
-	if (!forward_request(&f->head, head, &input, &ex->arena, &result) ||
+	if (!forward_head(ex, head, ex->route->config, &result) ||
 	    (ops->n &&
 	     !edit_apply(&f->head, ops->ops, ops->n, &ex->arena))) {
 		exchange_no_memory(ex);
@@ -156,9 +179,6 @@ static bool make_forwarded(struct exchange *ex, const struct http_head *head)
 		f->head.fields[f->head.n_fields - 1];
 	/* Ours with the upstream, whatever the client wants with us. */
 	f->head.keep_alive = true;
-	ex->meta.request_id = result.request_id;
-	ex->meta.client_ip = ex->client_ip = result.client_ip;
-	ex->meta.client_port = result.client_port;
 	f->has_body = head->framing == HTTP_BODY_CHUNKED ||
 		(head->framing == HTTP_BODY_LENGTH && head->content_length);
 	ex->expect_ours = result.expect_removed && head->expect_continue &&
@@ -230,7 +250,7 @@ static bool within_limits(struct exchange *ex, const struct http_head *head)
 
 	if (head->framing == HTTP_BODY_LENGTH && l->limits.body &&
 	    head->content_length > l->limits.body) {
-		bad_request(ex, 413, METRICS_BAD_BODY_TOO_LARGE);
+		bad_request(ex, head, 413, METRICS_BAD_BODY_TOO_LARGE);
 		return false;
 	}
 	deadline_start(ex->worker->loop, &ex->total_deadline,
@@ -252,7 +272,7 @@ void exchange_begin(struct exchange *ex, const struct http_head *head)
 		return;
 	}
 	if (head->method_id == HTTP_CONNECT) {
-		bad_request(ex, 405, METRICS_BAD_METHOD);
+		bad_request(ex, head, 405, METRICS_BAD_METHOD);
 		return;
 	}
 	if (!find_route(ex, head) || !make_forwarded(ex, head) ||

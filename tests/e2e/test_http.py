@@ -1,4 +1,5 @@
 """Ordinary proxying: HTTP/1.1 in both directions, without agents."""
+import json
 import os
 import shutil
 import subprocess
@@ -529,6 +530,22 @@ def test_no_upstream(env):
     check(b"request_id" in r.body, r.body)
     check(r.get("x-request-id"), "no X-Request-Id")
     eq(d.access()[0]["status"], 502)
+
+
+def test_refused_as_any(env):
+    """What is refused before it is judged knows who asks, and how."""
+    d = env.proxy(env.port(), listener={"trusted_proxies": ["127.0.0.0/8"]},
+                  route={"match": {"path": "/only"}})
+    asks = {"Accept": "application/json", "X-Request-Id": "mine",
+            "X-Forwarded-For": "192.0.2.9"}
+    for target, status, why in (("/none", 404, "Not Found"),
+                                ("/%00", 400, "Bad Request")):
+        r = fetch(d.port, target=target, headers=asks)
+        eq(r.status, status)
+        eq(json.loads(r.body), {"error": why, "request_id": "mine"})
+        eq(r.get("x-request-id"), "mine")
+    for line in d.access(2):
+        eq((line["client"], line["request_id"]), ("192.0.2.9", "mine"))
 
 
 def test_early_response(env):
