@@ -131,9 +131,24 @@ def route(mode):
             "match": {"path_prefix": "/" + mode}}
 
 
-def proxied(env, name, **agent):
-    """The agent, an echo, and the daemon with a route for each mode."""
+def dials_in(env, config, links):
+    """The agent does, by way of tests/interop/relay."""
+    door, token = env.path("door"), "sesame-open"
+    config["agent_listener"] = {"address": "unix:" + door}
+    del config["agents"]["waf"]["socket"]
+    config["agents"]["waf"]["reverse"] = {"token": token}
+    with open(env.path("relay.log"), "wb") as log:
+        env.spawn([os.path.join(ROOT, "tests/interop/relay"),
+                   env.path("waf.sock"), door, "waf", token, str(links)],
+                  stderr=log)
+
+
+def proxied(env, name, links=0, **agent):
+    """The agent, an echo, and the daemon with a route for each mode. links: of
+    an agent that dials in."""
     dialect, encoding = AGENTS[name][:2]
+    if links:
+        encoding = "json"
     said = started(env, name)
 
     def serve(x):
@@ -145,6 +160,9 @@ def proxied(env, name, **agent):
                   "dialect": "v1" if dialect == "v1" else "auto"}, **agent)
     config = env.config(o.port, {"waf": agent}, workers=2)
     config["routes"] = [route(m) for m in ("none",) + ALL]
+    if links:
+        config["workers"] = 3
+        dials_in(env, config, links)
     t = tried(env, config)
     for line in t.stdout.splitlines() if t.returncode else ():
         if re.search(r"agents\.waf\.(dialect|config):", line):
@@ -302,9 +320,9 @@ def completes(said, name, n):
         check(name == "go" or "complete " + line in said(), line)
 
 
-def decisions(env, name):
+def decisions(env, name, links=0):
     """All that ends well."""
-    o, d, said = proxied(env, name)
+    o, d, said = proxied(env, name, links)
     asked = [w for w in DECISIONS if w not in ("slow", "crash")]
     for event in EVENTS:
         for what in asked:
@@ -326,9 +344,9 @@ def decisions(env, name):
        ("block", ["interop"], ["rule-1"], ["BECAUSE"]))
 
 
-def failing(env, name, what, cause, limit):
+def failing(env, name, what, cause, limit, links=0):
     """Each cell once, and the agent is as before."""
-    o, d, _ = proxied(env, name, timeout=limit)
+    o, d, _ = proxied(env, name, links, timeout=limit)
     n = 0
     for event in EVENTS:
         run_cell(name, o, d, event, what)
@@ -376,6 +394,15 @@ def configured(env, name):
     CELLS[name, "configure", "block"] = ["none"]
 
 
+def reverse(env, name):
+    """It dials in, with one connection for three workers; all is as before."""
+    decisions(env, name, links=1)
+
+
+def reverse_crash(env, name):
+    failing(env, name, "crash", "closed", "5s", links=2)
+
+
 def register():
     for name in AGENTS:
         for fn in (decisions, slow, crash, bulk, configured):
@@ -384,6 +411,19 @@ def register():
             def test(env, fn=fn, name=name):
                 fn(env, name)
             globals()["test_interop_%s_%s" % (name, fn.__name__)] = test
+    # Always JSON then, whatever else it speaks.
+    for name in ("json", "old-msgpack", "new-msgpack", "sdk-json"):
+        for fn in (reverse, reverse_crash):
+            def test_reverse(env, fn=fn, name=name):
+                # No column of the table: that is of those that are dialled.
+                before = {k: list(v) for k, v in CELLS.items()}
+                try:
+                    fn(env, name)
+                finally:
+                    CELLS.clear()
+                    CELLS.update(before)
+            globals()["test_interop_%s_%s" % (name, fn.__name__)] = \
+                test_reverse
 
 
 def results():
