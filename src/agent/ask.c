@@ -287,6 +287,7 @@ bool link_send_cancel(struct link *link, const struct event_meta *meta,
 {
 	struct outq *q = &link->stream.out;
 
+	link_sent_mute(link);
 	switch (link->format.dialect) {
 	case WIRE_V2:
 		return wire_encode_cancel(q, meta->correlation_id, why,

@@ -21,8 +21,10 @@ struct entry *link_push_complete(struct link *link)
 	struct entry *e;
 
 	/* go-v2 never answers it. */
-	if (known == COMPLETE_SILENT || link->format.dialect == WIRE_GO)
+	if (known == COMPLETE_SILENT || link->format.dialect == WIRE_GO) {
+		link_sent_mute(link);
 		return NULL;
+	}
 	e = fifo_push(&link->fifo);
 	e->owner = NULL;
 	e->tomb_us = l->loop->now_us + a->tuning.complete_us;

@@ -175,6 +175,7 @@ struct link {
 	uint32_t ping_idle;		/* the idle ping under way, or 0 */
 	unsigned questions;		/* go-v2: answers due, questions.c */
 	uint32_t questions_tail;	/* fifo.tail when they were asked */
+	uint32_t mute_tail;		/* see link_sent_mute() */
 	int told_error;			/* what last_error already says */
 	struct deadline timer;		/* by state: retry, connect, handshake,
 					 * ping interval */
@@ -654,6 +655,19 @@ static inline void link_set_id(const struct link *link, struct entry *e,
 		e->go_id = meta->go_request_id;
 	else
 		e->v1_bytes = bytes;
+}
+
+/* Something was put to be sent that has no entry, so nothing says when it has
+ * been read but the answer to what comes after it. */
+static inline void link_sent_mute(struct link *link)
+{
+	link->mute_tail = link->fifo.tail;
+}
+
+/* The agent has read all that it was sent: the last of it has an answer. */
+static inline bool link_is_answered(const struct link *link)
+{
+	return !link->fifo.n && link->fifo.tail != link->mute_tail;
 }
 
 static inline void link_watch_entries(struct link *link)

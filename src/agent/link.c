@@ -711,6 +711,7 @@ void link_send_ping(struct link *link, uint32_t *sequence)
 	if (!queued)
 		return;		/* or no memory: another time */
 	*sequence = ++link->ping_sequence;
+	link_sent_mute(link);
 	stream_flush_later(&link->stream);
 }
 

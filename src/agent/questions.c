@@ -30,6 +30,7 @@ void link_ask_questions(struct link *link)
 	if (!wire_encode_go_questions(&link->stream.out))
 		return;		/* no memory: another time */
 	link->questions = QUESTIONS;
+	link_sent_mute(link);
 	link->questions_tail = link->fifo.tail;
 	stream_flush_later(&link->stream);
 }

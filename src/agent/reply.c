@@ -423,7 +423,7 @@ static bool link_read(struct link *link)
 	}
 	link_watch_partial(link);
 	link_serve(link);
-	if (!link->fifo.n)
+	if (link_is_answered(link))
 		stream_is_answered(&link->stream);
 	return true;
 }

@@ -269,6 +269,29 @@ static void test_all_workers_on_one_link(void **state)
 		   !agent_links_up(x->agent, 2));
 }
 
+/* Its last answer and its end come at once, and it has not read all: that is a
+ * reset, which is noticed although nothing more is to be sent. */
+static void test_leaves_unread(void **state)
+{
+	struct place *x = *state;
+	struct peer *p = registered(x);
+	struct frame f;
+	struct ask a;
+
+	x->agent->complete_known = COMPLETE_UNKNOWN;
+	begin(x, &a, 0);
+	ask_head(&a, 5000 * MS);
+	get_event(x, p, &f);
+	answer(p, f.id);
+	turn_until(x, a.answered);
+	ask_end(&a);
+	/* The complete, and a ping behind it. */
+	turns(x, 200);
+	answer(p, f.id);
+	hang_up(p);
+	turn_until(x, TOTAL(x, links_up, 1) == 0);
+}
+
 /* Each new one to the worker that has the fewest; borrowed ones go then. */
 static void test_shares(void **state)
 {
@@ -585,6 +608,25 @@ static uint64_t registrations(struct place *x, unsigned result)
 		n += counter_read(&metrics_worker(x->metrics, w)->
 				  registrations[result]);
 	return n;
+}
+
+/* Nobody dials in: that is the cause, whether the call's own time is over first
+ * or the time that is given to agents. */
+static void test_nobody_dials(void **state)
+{
+	struct place *x = *state;
+	struct ask a, b;
+
+	begin(x, &a, 0);
+	ask_head(&a, 20 * MS);
+	turn_until(x, a.answered);
+	assert_int_equal(a.reply.cause, CAUSE_CONNECT);
+	ask_end(&a);
+	begin(x, &b, 1);
+	ask_head(&b, 20000 * MS);
+	turn_until(x, b.answered);
+	assert_int_equal(b.reply.cause, CAUSE_CONNECT);
+	ask_end(&b);
 }
 
 static void test_refusals(void **state)
@@ -993,6 +1035,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		P(test_all_workers_on_one_link),
 		P(test_shares),
+		P(test_leaves_unread),
 		P(test_borrows_more),
 		P(test_timeout),
 		P(test_withdraw),
@@ -1000,6 +1043,7 @@ int main(void)
 		P(test_lender_closes),
 		P(test_borrower_closes),
 		P(test_drain),
+		P(test_nobody_dials),
 		P(test_refusals),
 		P(test_flapping),
 		P(test_at_once),
