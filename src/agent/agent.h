@@ -153,6 +153,8 @@ struct agent_call {
 	uint8_t bucket;			/* in the queue, by route */
 	bool trial;			/* of a breaker that is half open */
 	bool lent;			/* another worker's: errand.h */
+	bool observed;			/* the caller's: its failure means
+					 * nothing */
 	const char *fail_text;
 };
 

@@ -9,7 +9,8 @@
  * withdrawn; `unsent` besides when a failure is told of an event that never
  * went out. So, for heads and chunks,
  *	events = decisions + (failures - unsent) + abandoned + in flight
- * and each failure is told to one who makes it a bypass or a deny.
+ * and each failure is told to one who makes it a bypass or a deny. One that
+ * only observes does not: its failure is `unheard`, and the event abandoned.
  */
 #include "agent/internal.h"
 
@@ -19,6 +20,20 @@ static void call_done(struct agent_call *call)
 }
 
 /* ---- failing ----------------------------------------------------------- */
+
+void call_count_failure(const struct agent_call *call,
+			struct agent_metrics *m, enum cause cause)
+{
+	if (LIKELY(!call->observed)) {
+		counter_inc(&m->failures[cause]);
+		if (!call->sent_us)
+			counter_inc(&m->unsent);
+		return;
+	}
+	counter_inc(&m->unheard[cause]);
+	if (call->sent_us)
+		counter_inc(&m->abandoned);
+}
 
 static void call_tell_failure(struct task *t)
 {
@@ -34,12 +49,10 @@ static void call_tell_failure(struct task *t)
 		.text = call->fail_text,
 	};
 
-	counter_inc(&m->failures[call->fail_cause]);
+	call_count_failure(call, m, reply.cause);
 	breaker_failed(agent_local(s->agent, s->loop), call, reply.cause);
 	if (call->sent_us)
 		counter_dec(&m->in_flight);
-	else
-		counter_inc(&m->unsent);
 	call_done(call);
 	call->on_reply(call, &reply);
 }

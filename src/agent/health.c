@@ -236,6 +236,12 @@ static void tell_left_out(const struct agent_local *l)
 	}
 }
 
+static uint64_t failed(const struct agent_metrics *m, enum cause cause)
+{
+	return counter_read(&m->failures[cause]) +
+	       counter_read(&m->unheard[cause]);
+}
+
 static void on_health_tick(struct deadline *d)
 {
 	struct agent_local *l = container_of(d, struct agent_local,
@@ -248,10 +254,8 @@ static void on_health_tick(struct deadline *d)
 		decisions += sum_of(m->decisions[e], METRICS_DECISIONS);
 		sum_us += counter_read(&m->event_us[e].sum_us);
 	}
-	failures = counter_read(&m->failures[CAUSE_TIMEOUT]) +
-		   counter_read(&m->failures[CAUSE_PROTOCOL]) +
-		   counter_read(&m->failures[CAUSE_UNREADABLE]) +
-		   counter_read(&m->failures[CAUSE_CLOSED]);
+	failures = failed(m, CAUSE_TIMEOUT) + failed(m, CAUSE_PROTOCOL) +
+		   failed(m, CAUSE_UNREADABLE) + failed(m, CAUSE_CLOSED);
 	average(h, decisions - h->decisions, failures - h->failures,
 		sum_us - h->sum_us);
 	h->decisions = decisions;

@@ -710,6 +710,9 @@ void local_open_extra(struct agent_local *l);
 
 /* Tells it by a task of this turn. The call is in no list any more. */
 void call_fail(struct agent_call *call, enum cause cause, const char *text);
+/* A failure that is told now, in the books that its caller's kind has. */
+void call_count_failure(const struct agent_call *call,
+			struct agent_metrics *m, enum cause cause);
 /* v1 has none. False: nothing was put to be sent. */
 bool link_send_cancel(struct link *link, const struct event_meta *meta,
 		      enum wire_cancel why, uint64_t wall_us) MUST_CHECK;

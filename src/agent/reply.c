@@ -45,7 +45,7 @@ static void reply_deliver(struct link *link, struct agent_call *call,
 			     "the reply cannot be applied";
 	}
 	if (UNLIKELY(reply.cause)) {
-		counter_inc(&m->failures[reply.cause]);
+		call_count_failure(call, m, reply.cause);
 		breaker_failed(link->local, call, reply.cause);
 	}
 	call->on_reply(call, &reply);

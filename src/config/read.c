@@ -424,8 +424,8 @@ void read_token(struct loader *l, const struct config_row *row,
 
 	if (!text)
 		return;
-	if (n < 8 || n > 256)
-		loader_fault(l, value, "must be 8 to 256 bytes");
+	if (n < 1 || n > 256)
+		loader_fault(l, value, "must be 1 to 256 bytes");
 	agent->reverse_token = loader_keep(l, text);
 }
 

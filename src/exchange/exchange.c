@@ -326,6 +326,8 @@ static void on_upstream_ready(struct upstream_lease *l,
 	struct exchange *ex = container_of(l, struct exchange, lease);
 
 	ex->attempts = l->attempts;
+	if (l->server)
+		ex->server = l->server;
 	switch (error) {
 	case UPSTREAM_OK:
 		attach_upstream(ex);

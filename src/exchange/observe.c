@@ -63,10 +63,12 @@ bool observe_init(struct party *p)
 		s->observer = o;
 		s->flow = flows[side];
 		s->wanted = gets_body(p, side);
+		s->call.observed = true;
 		outq_init(&s->in, &w->loop->blocks);
 		outq_init(&s->asked, &w->loop->blocks);
 	}
 	p->observer = o;
+	p->head_call.observed = true;
 	p->ex->observed = true;
 	return true;
 }
@@ -85,7 +87,6 @@ static void take_answer(struct observer *o, enum event_type type,
 	struct party *p = o->party;
 
 	if (reply->cause != CAUSE_NONE) {
-		counter_inc(&p->metrics->unheard[reply->cause]);
 		ask_note(p, type, VERDICT_SKIPPED, reply->cause, reply);
 		return;
 	}

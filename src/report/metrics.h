@@ -117,7 +117,8 @@ struct agent_metrics {
 	struct counter failures[CAUSE_N];
 	struct counter bypass[CAUSE_N], denied[CAUSE_N];
 	struct counter abandoned, late_replies, transcoded, ops_dropped;
-	/* Of an observer. Its failures are neither bypass nor denied. */
+	/* Of an observer. Its failures are no failures: what was sent counts
+	 * as abandoned. */
 	struct counter disagreements[EVENT_N], unheard[CAUSE_N];
 	struct counter reconnects, registered;
 	struct counter links_up, links_connecting, links_stalled; /* gauges */

@@ -218,7 +218,8 @@ static const struct set_family agent_families[] = {
 		  "enforcing ones came to."),
 	  AGENT(disagreements), ARRAY("event", event_names, EVENT_N) },
 	{ COUNTER("agent_unheard_total",
-		  "Failures of an observing agent: they mean nothing."),
+		  "Failures of an observing agent: they mean nothing, and "
+		  "are not among agent_failures_total."),
 	  AGENT(unheard), ARRAY("cause", cause_names, CAUSE_N) },
 	{ COUNTER("agent_transcoded_total",
 		  "Events in which text was not UTF-8 and was made so."),

@@ -342,6 +342,7 @@ static void lease_connect(struct upstream_lease *l, struct upstream_server *s)
 			counter_inc(&local->metrics->retries);
 		l->tried_mask |= server_bit(server_index(local, s));
 		l->attempts++;
+		l->server = s->info->name;
 		if (start_connect(l, local, s))
 			return;
 		if (l->error == UPSTREAM_NO_MEMORY)

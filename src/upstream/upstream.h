@@ -79,6 +79,7 @@ struct upstream_lease {
 	struct loop *loop;
 	struct task task;
 	unsigned attempts;		/* connections tried or reused */
+	const char *server;		/* the last tried; NULL: none was */
 	struct upstream_conn *connecting;	/* private, while pending */
 	uint64_t tried_mask;		/* private */
 	uint64_t skip_mask;		/* private; see upstream_skip_server */

@@ -524,12 +524,15 @@ def test_upstream_cut_is_seen(env):
 
 
 def test_no_upstream(env):
-    d = env.proxy(env.port())
+    port = env.port()
+    d = env.proxy(port)
     r = fetch(d.port, headers={"Accept": "application/json"})
     eq(r.status, 502)
     check(b"request_id" in r.body, r.body)
     check(r.get("x-request-id"), "no X-Request-Id")
-    eq(d.access()[0]["status"], 502)
+    line = d.access()[0]
+    eq((line["status"], line["server"], line["attempts"]),
+       (502, "127.0.0.1:%d" % port, 1))
 
 
 def test_refused_as_any(env):

@@ -56,9 +56,21 @@ def test_observer_gone(env):
     for i in range(20):
         eq(fetch(d.port).status, 200)
     eq(d.metric("agent_bypass_total", agent="waf", cause="connect"), 0)
+    eq(d.metric("agent_failures_total", agent="waf"), 0)
+
+
+def test_observer_fails(env):
+    """Its failure is no failure of a request: interface.md's laws hold."""
+    a, o, d = setup(env, lambda ev: None, {"timeout": "50ms"})
+    eq(fetch(d.port).status, 200)
+    eq(d.access()[0]["agents"][0]["cause"], "timeout")
     m = d.metrics()
-    eq(m.get("agent_failures_total", agent="waf", cause="connect"),
-       m.get("agent_unheard_total", agent="waf", cause="connect"))
+    def v(name, **labels):
+        return m.get("agent_" + name, agent="waf", **labels)
+    eq((v("failures_total"), v("bypass_total"), v("denied_total")), (0, 0, 0))
+    eq(v("unheard_total", cause="timeout"), 1)
+    eq(v("events_total", event="request_head"),
+       v("decisions_total") + v("abandoned_total"))
 
 
 def test_observer_sees_bodies(env):

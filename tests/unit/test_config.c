@@ -292,8 +292,8 @@ static void test_reverse(void **state)
 	  "f:2:14: agents.a.socket: is missing\n" },
 	{ L "agents: { a: { reverse: true } }\n",
 	  "f:2:14: agents: `a` dials in: needs agent_listener.address\n" },
-	{ L DOOR "agents: { a: { reverse: { token: short } } }\n",
-	  "f:3:34: agents.a.reverse.token: must be 8 to 256 bytes\n" },
+	{ L DOOR "agents: { a: { reverse: { token: \"\" } } }\n",
+	  "f:3:34: agents.a.reverse.token: must be 1 to 256 bytes\n" },
 	{ L DOOR "agents: { a: { reverse: { tokn: x } } }\n",
 	  "f:3:27: agents.a.reverse.tokn: unknown key, did you mean `token`?\n"
 	},
