@@ -44,7 +44,8 @@ void link_bury(struct link *link, struct entry *e)
 /*
  * Looks for request-completes that have become tombstones, and for tombstones
  * that are too old. A complete behind an event that somebody still waits for
- * is not late by its own fault: the agent is serial.
+ * is not late by its own fault: the agent is serial. So nothing behind that
+ * event matters but tombstones.
  */
 void link_check(struct deadline *d)
 {
@@ -54,17 +55,21 @@ void link_check(struct deadline *d)
 	struct fifo *f = &link->fifo;
 	uint64_t now = l->loop->now_us;
 	bool lost = false, waited_for = false;
+	unsigned tombs = f->n_tombs;
 
 	if (link->n_lazy)
 		link_check_lazy(link);
 	if (f->n == 0 && !link->n_lazy)
 		return;
-	for (uint32_t i = f->head; i != f->tail; i++) {
+	for (uint32_t i = f->head; i != f->tail && (tombs || !waited_for);
+	     i++) {
 		struct entry *e = fifo_at(f, i);
 		uint64_t stall = e->timeout_ms * 4000ull;
 
 		if (e->flags & ENTRY_GONE)
 			continue;
+		if (e->flags & ENTRY_TOMB)
+			tombs--;
 		if (e->owner)
 			waited_for = true;
 		else if (!(e->flags & ENTRY_TOMB) && !waited_for &&

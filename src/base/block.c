@@ -77,15 +77,16 @@ struct block *block_new(struct block_pool *pool, size_t size)
 	return b;
 }
 
-struct block *block_share(struct block_pool *pool, size_t room)
+struct block *block_share(struct block_pool *pool, enum block_kind kind,
+			  size_t room)
 {
-	struct block *b = pool->shared;
+	struct block *b = pool->shared[kind];
 
 	if (b && LIKELY(block_room(b) >= room))
 		return block_get(b);
 	b = block_new(pool, BLOCK_SMALL);
 	if (b)
-		pool->shared = b;
+		pool->shared[kind] = b;
 	return b;
 }
 
@@ -97,8 +98,9 @@ void block_free_(struct block *b)
 	ASSERT(pool->live > 0 && b->refs == 0);
 	pool->live--;
 	pool->live_bytes -= b->size;
-	if (b == pool->shared)
-		pool->shared = NULL;
+	for (int i = 0; i < BLOCK_KIND_N; i++)
+		if (b == pool->shared[i])
+			pool->shared[i] = NULL;
 	if (class >= CLASSES || pool->n_free[class] >= class_keep[class]) {
 		mem_free(b);
 		return;

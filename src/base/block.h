@@ -5,8 +5,8 @@
  * from malloc and goes back to it. A pool keeps a bounded number of free
  * blocks of each size, last in first out (the warmest first).
  *
- * What many readers get is little and may be kept for long: they read into one
- * block behind each other, see block_share().
+ * What is little shares a block with others of its kind, one behind the other:
+ * see block_share().
  */
 #ifndef BASE_BLOCK_H
 #define BASE_BLOCK_H
@@ -46,10 +46,14 @@ struct oseg {
 	size_t n;
 };
 
+/* How long bytes that share a block are there: for about a turn, or as long as
+ * an exchange. */
+enum block_kind { BLOCK_BRIEF, BLOCK_KEPT, BLOCK_KIND_N };
+
 struct block_pool {
 	struct block *free[2];
 	unsigned n_free[2];
-	struct block *shared;	/* no reference; NULL: none */
+	struct block *shared[BLOCK_KIND_N];	/* no reference; NULL: none */
 	struct oseg *free_osegs;
 	unsigned n_free_osegs;
 	uint64_t live;		/* blocks with a reference, for leak checks */
@@ -66,13 +70,13 @@ void block_pool_fini(struct block_pool *pool);
  */
 struct block *block_new(struct block_pool *pool, size_t size) MUST_CHECK;
 /*
- * A reference of the small block that others read into, too: what comes may be
- * written behind ->used, which the writer moves on at once. At least `room`
- * bytes fit there, and room is at most BLOCK_SMALL. Who wants to add to what he
- * has written can do so as long as nobody has written behind it. NULL when
- * memory is out.
+ * A reference of the small block that others write into, too: at least `room`
+ * bytes (at most BLOCK_SMALL) fit behind ->used, which the writer moves on
+ * before anybody else comes. Who wants to add to what he has written can do so
+ * as long as nobody has written behind it. NULL when memory is out.
  */
-struct block *block_share(struct block_pool *pool, size_t room) MUST_CHECK;
+struct block *block_share(struct block_pool *pool, enum block_kind kind,
+			  size_t room) MUST_CHECK;
 void block_free_(struct block *block);
 
 static inline struct block *block_get(struct block *block)

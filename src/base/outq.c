@@ -3,9 +3,17 @@
 
 #include <sys/uio.h>
 
+#define SHARE_MAX	2048u	/* for more a queue takes a block of its own */
+
 void outq_init(struct outq *q, struct block_pool *pool)
 {
 	*q = (struct outq){ .pool = pool };
+}
+
+void outq_share(struct outq *q, enum block_kind kind)
+{
+	q->shares = true;
+	q->kind = (uint8_t)kind;
 }
 
 static void outq_drop_tail(struct outq *q)
@@ -70,7 +78,9 @@ char *outq_reserve(struct outq *q, size_t n)
 	struct block *b = q->tail;
 
 	if (UNLIKELY(!b || block_room(b) < n)) {
-		b = block_new(q->pool, n);
+		b = q->shares && n <= SHARE_MAX ?
+			block_share(q->pool, (enum block_kind)q->kind, n) :
+			block_new(q->pool, n);
 		if (!b)
 			return NULL;
 		outq_drop_tail(q);

@@ -4,9 +4,10 @@
  * stream sends it. It never points into an arena: an exchange may die under a
  * half-sent frame and the queue still finishes it.
  *
- * Small writes gather in a tail block of the queue's own:
+ * Small writes gather in a tail block, of the queue's own or one that it shares
+ * with others (block_share()):
  *	char *p = outq_reserve(q, n);	// n contiguous bytes, or NULL
- *	... write up to n bytes ...
+ *	... write up to n bytes, and nothing to another queue ...
  *	outq_commit(q, written);
  */
 #ifndef BASE_OUTQ_H
@@ -26,9 +27,14 @@ struct outq {
 	struct block *tail;
 	size_t bytes;
 	unsigned n_segs;
+	uint8_t kind;		/* enum block_kind, if it shares */
+	bool shares;
 };
 
 void outq_init(struct outq *q, struct block_pool *pool);
+/* For a queue that little is written to at a time; of those that have much a
+ * tail of their own keeps it together. */
+void outq_share(struct outq *q, enum block_kind kind);
 /* Drops all segments and the tail block. */
 void outq_clear(struct outq *q);
 

@@ -30,6 +30,7 @@ void flow_init(struct flow *f, struct exchange *ex,
 	f->ex = ex;
 	f->kind = kind;
 	outq_init(&f->held, pool);
+	outq_share(&f->held, BLOCK_KEPT);
 	outq_init(&f->asked, pool);
 }
 

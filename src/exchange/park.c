@@ -9,6 +9,9 @@
 
 #define PARK_AFTER_US	1000000u
 #define PARK_SWEEP_US	500000u
+/* At so many a sweep looks, and at some more for each that it parks. */
+#define PARK_LOOKS	256u
+#define PARK_LOOKS_MORE	4u
 /* So many parked since the last trim are worth giving pages back for. */
 #define PARK_TRIM	512u
 
@@ -95,18 +98,37 @@ static bool park(struct client *c)
 	return true;
 }
 
-/* All who have been quiet for so long. */
-static void park_quiet(struct worker *w, uint64_t after_us)
+static bool may_park(const struct client *c, uint64_t after_us)
 {
-	struct client *c, *next;
+	return !c->exchange && !listener_closing(c->listener) &&
+	       c->worker->loop->now_us - c->begin_us >= after_us &&
+	       h1_quiet(&c->h1);
+}
 
-	cds_list_for_each_entry_safe(c, next, &w->clients, node) {
-		if (c->exchange || listener_closing(c->listener) ||
-		    w->loop->now_us - c->begin_us < after_us ||
-		    !h1_quiet(&c->h1))
-			continue;
-		if (park(c))
+/*
+ * Those who have been quiet for so long. Each is looked at in its turn; if many
+ * are busy not all of them now: thousands that wait for an agent had better
+ * stay out of the cache.
+ */
+static void park_quiet(struct worker *w, uint64_t after_us, uint64_t looks)
+{
+	const struct client *stop = NULL;
+
+	while (looks-- && !cds_list_empty(&w->clients)) {
+		struct client *c = cds_list_first_entry(&w->clients,
+							struct client, node);
+
+		if (c == stop)
+			return;
+		cds_list_del(&c->node);
+		cds_list_add_tail(&c->node, &w->clients);
+		if (!may_park(c, after_us)) {
+			if (!stop)
+				stop = c;
+		} else if (park(c)) {
 			w->n_parked_since_trim++;
+			looks += PARK_LOOKS_MORE;
+		}
 	}
 }
 
@@ -114,7 +136,7 @@ static void on_sweep(struct deadline *d)
 {
 	struct worker *w = container_of(d, struct worker, park_sweep);
 
-	park_quiet(w, PARK_AFTER_US);
+	park_quiet(w, PARK_AFTER_US, PARK_LOOKS);
 	if (w->n_parked_since_trim >= PARK_TRIM) {
 		w->n_parked_since_trim = 0;
 		mem_trim();
@@ -163,6 +185,6 @@ bool park_close_oldest(struct worker *w, const struct worker_listener *only)
 bool park_make_room(struct worker *w)
 {
 	if (cds_list_empty(&w->parked))
-		park_quiet(w, 0);
+		park_quiet(w, 0, w->n_clients);
 	return park_close_oldest(w, NULL);
 }

@@ -53,6 +53,7 @@ bool stages_init(struct flow *f)
 		st->mode = f->kind->side == SIDE_REQUEST ?
 			p->config->request_body : p->config->response_body;
 		outq_init(&st->in, pool);
+		outq_share(&st->in, BLOCK_KEPT);
 		if (keeps(st) && !f->held_for)
 			hold_for(f, p->metrics);
 		n++;

@@ -56,6 +56,9 @@ bool h1_accept(struct h1_conn *conn, struct loop *loop, int fd,
 		sock_close(fd, false);
 		return false;
 	}
+	/* A request is kept for as long as it is judged. */
+	conn->stream.in_kind = BLOCK_KEPT;
+	outq_share(&conn->stream.out, BLOCK_BRIEF);
 	conn->state = H1_IDLE;
 	h1_start_read_deadline(conn, settings->idle_us);
 	return true;
@@ -65,8 +68,12 @@ int h1_connect(struct h1_conn *conn, struct loop *loop,
 	       const struct net_addr *addr, const struct h1_settings *settings,
 	       const struct h1_events *events)
 {
+	int error;
+
 	init_conn(conn, H1_CLIENT, settings, events);
-	return stream_connect(&conn->stream, loop, addr, &stream_events);
+	error = stream_connect(&conn->stream, loop, addr, &stream_events);
+	outq_share(&conn->stream.out, BLOCK_BRIEF);
+	return error;
 }
 
 void h1_begin_request(struct h1_conn *conn, enum http_method method)

@@ -89,8 +89,8 @@ static size_t in_room(const struct stream *s)
  * serves it all the same. */
 static void in_idle(struct stream *s)
 {
-	if (LIKELY(s->in == s->loop->blocks.shared) || s->in->refs == 1 ||
-	    in_room(s) < ROOM_MIN) {
+	if (LIKELY(s->in == s->loop->blocks.shared[s->in_kind]) ||
+	    s->in->refs == 1 || in_room(s) < ROOM_MIN) {
 		in_drop(s);
 		return;
 	}
@@ -144,7 +144,9 @@ static enum in_room in_make_room(struct stream *s)
 	if (LIKELY(!s->in))
 		return in_set(s, s->big_reads || s->much ?
 			      block_new(&s->loop->blocks, want) :
-			      block_share(&s->loop->blocks, ROOM_MIN)) ?
+			      block_share(&s->loop->blocks,
+					  (enum block_kind)s->in_kind,
+					  ROOM_MIN)) ?
 		       IN_ROOM : IN_NO_MEMORY;
 	if (n == 0 && (s->in->refs == 1 || s->in->size < want))
 		return in_renew(s, want) ? IN_ROOM : IN_NO_MEMORY;

@@ -8,7 +8,8 @@
  * idle stream holds no memory but this struct. Streams that get little at a
  * time read into one block behind each other, so that a head that somebody keeps
  * costs what it weighs; one that has just had much at once, or whose body comes
- * now, has a block of its own.
+ * now, has a block of its own. What is written behind each other is the owner's
+ * choice: outq_share().
  *
  * Writing: append to ->out (base/outq.h), then stream_flush_later(): one
  * sendmsg at the end of the turn for all that gathered. What the socket does
@@ -89,6 +90,7 @@ struct stream {
 	int error;		/* -errno of the first failure */
 	uint8_t state;		/* enum stream_state */
 	uint8_t read_end;	/* enum stream_end */
+	uint8_t in_kind;	/* enum block_kind, the owner's to change */
 	bool readable : 1, writable : 1, hup : 1, paused : 1, want_write : 1,
 	     write_failed : 1, shut : 1, shutdown_after_flush : 1,
 	     big_reads : 1, told_full : 1;

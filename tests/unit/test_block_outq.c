@@ -92,29 +92,60 @@ static void test_block_share(void **state)
 	struct block *a, *b, *c;
 
 	block_pool_init(&pool);
-	a = block_share(&pool, 1000);
+	a = block_share(&pool, BLOCK_KEPT, 1000);
 	assert_int_equal(a->used, 0);
 	a->used += BLOCK_SMALL - 1000;
-	b = block_share(&pool, 1000);
+	b = block_share(&pool, BLOCK_KEPT, 1000);
 	assert_ptr_equal(b, a);
 	assert_int_equal(a->refs, 2);
 	b->used++;
-	c = block_share(&pool, 1000);
+	c = block_share(&pool, BLOCK_KEPT, 1000);
 	assert_ptr_not_equal(c, a);
 	assert_int_equal(c->used, 0);
 	block_put(b);
 	block_put(a);
-	assert_ptr_equal(block_share(&pool, 1), c);
+	assert_ptr_equal(block_share(&pool, BLOCK_KEPT, 1), c);
 	block_put(c);
 	block_put(c);
 	assert_int_equal(pool.live, 0);
-	a = block_share(&pool, BLOCK_SMALL);
+	a = block_share(&pool, BLOCK_KEPT, BLOCK_SMALL);
 	assert_int_equal(a->used, 0);
 	/* Nobody else's is shared by chance. */
 	b = block_new(&pool, 1);
 	assert_ptr_not_equal(a, b);
 	block_put(a);
 	block_put(b);
+	block_pool_fini(&pool);
+}
+
+/* Two queues in one block: each has its own bytes, as few segments as there can
+ * be, and a block of its own for what is large. */
+static void test_outq_share(void **state)
+{
+	struct block_pool pool;
+	struct outq a, b;
+
+	block_pool_init(&pool);
+	outq_init(&a, &pool);
+	outq_init(&b, &pool);
+	outq_share(&a, BLOCK_BRIEF);
+	outq_share(&b, BLOCK_BRIEF);
+	assert_true(outq_copy(&a, "one ", 4));
+	assert_true(outq_copy(&a, "two ", 4));
+	assert_int_equal(a.n_segs, 1);
+	assert_true(outq_copy(&b, "other", 5));
+	assert_int_equal(pool.live, 1);
+	assert_true(outq_copy(&a, "three", 5));
+	assert_int_equal(a.n_segs, 2);
+	assert_text(&a, "one two three");
+	assert_text(&b, "other");
+	outq_clear(&a);
+	assert_text(&b, "other");
+	assert_non_null(outq_reserve(&a, BLOCK_SMALL / 2));
+	assert_ptr_not_equal(a.tail, b.tail);
+	outq_clear(&a);
+	outq_clear(&b);
+	assert_int_equal(pool.live, 0);
 	block_pool_fini(&pool);
 }
 
@@ -257,6 +288,7 @@ int main(void)
 		cmocka_unit_test(test_block_classes),
 		cmocka_unit_test(test_block_pool_is_bounded),
 		cmocka_unit_test(test_block_share),
+		cmocka_unit_test(test_outq_share),
 		cmocka_unit_test(test_outq_gathers),
 		cmocka_unit_test(test_outq_ref_keeps_the_block),
 		cmocka_unit_test(test_outq_move),
