@@ -250,7 +250,11 @@ static bool breaker_counts(struct agent_local *l, const struct agent_call *call,
 	case CAUSE_UNREADABLE:
 		return true;
 	case CAUSE_TIMEOUT:
-		return call->sent_us || l->n_up > 0;
+		/* One that waited for a link in vain: the links are full. But
+		 * a trial may only have come while they are opened anew, and
+		 * if it opened the breaker again, none of them would owe
+		 * anything by which the agent could give a sign of life. */
+		return call->sent_us || (l->n_up > 0 && !call->trial);
 	case CAUSE_CLOSED:
 		last = __atomic_load_n(&b->closed_us, __ATOMIC_RELAXED);
 		/* Workers' clocks are not taken at the same moment. */

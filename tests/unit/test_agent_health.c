@@ -217,6 +217,33 @@ static void test_trial_withdrawn(void **state)
 	assert_int_equal(breaker_state(w->agent), BREAKER_CLOSED);
 }
 
+/* A trial that no link took says nothing of the agent: nothing would come back
+ * of it, and the breaker would stay open for long. */
+static void test_trial_unsent(void **state)
+{
+	struct world *w = *state;
+	unsigned depth;
+	struct ask a;
+
+	start_breaker(w, 50 * MS);
+	open_it(w);
+	turn_for(w, 60 * MS);
+	depth = link_of(w)->depth;
+	link_of(w)->depth = 0;
+	ask_init(w, &a);
+	ask_head(&a, 10 * MS);
+	assert_true(a.call.trial);
+	until(w, a.answered);
+	assert_int_equal(a.reply.cause, CAUSE_TIMEOUT);
+	assert_int_equal(a.call.sent_us, 0);
+	assert_int_equal(breaker_state(w->agent), BREAKER_HALF_OPEN);
+	ask_end(&a);
+	link_of(w)->depth = depth;
+	assert_int_equal(one(w, ALLOW), CAUSE_NONE);
+	assert_int_equal(one(w, ALLOW), CAUSE_NONE);
+	assert_int_equal(breaker_state(w->agent), BREAKER_CLOSED);
+}
+
 /* A lease ends by itself. */
 static void test_trial_forgotten(void **state)
 {
@@ -526,6 +553,7 @@ int main(void)
 		T(test_sign_of_life),
 		T(test_bad_trial),
 		T(test_trial_withdrawn),
+		T(test_trial_unsent),
 		T(test_trial_forgotten),
 		T(test_death_is_one_failure),
 		T(test_gauge_when_closed_open),
