@@ -20,6 +20,8 @@
 /* Nobody needs more; a client that comes then takes the place of the one that
  * has asked nothing for longest, be it a slow one on purpose. */
 #define CONNECTIONS_MAX	64
+/* A connection that has ended keeps its descriptor no longer than this. */
+static const struct timeval look_every = { .tv_usec = 250000 };
 /* All that evhttp may know, so that we are asked and can say 405. */
 #define ALL_METHODS	0xffff
 
@@ -30,10 +32,13 @@ struct admin {
 	void *arg;
 	struct cds_list_head peers;		/* quietest first */
 	unsigned n_peers;
+	struct event *look;			/* for those that are gone */
 };
 
 /* A connection. evhttp counts none and tells of the end of none, so we hold a
- * reference: what has no callbacks any more has been let go. */
+ * reference: what has no callbacks any more has been let go. Its descriptor
+ * lives as long as the reference, for libevent still watches it: another one
+ * with its number would never be heard of. */
 struct peer {
 	struct cds_list_head node;
 	struct bufferevent *bev;
@@ -125,6 +130,15 @@ static void forget_gone(struct admin *a)
 	}
 }
 
+static void on_look(evutil_socket_t fd, short what, void *arg)
+{
+	struct admin *a = arg;
+
+	forget_gone(a);
+	if (!a->n_peers)
+		event_del(a->look);
+}
+
 /* evhttp sees its end, and closes it. */
 static void drop_quietest(struct admin *a)
 {
@@ -141,9 +155,10 @@ static struct bufferevent *on_peer(struct event_base *base, void *arg)
 	struct admin *a = arg;
 	struct peer *p = mem_zalloc(sizeof(*p));
 
-	/* Without CLOSE_ON_FREE: then evhttp closes it, our reference or no. */
+	/* With CLOSE_ON_FREE evhttp only shuts it down. */
 	if (p)
-		p->bev = bufferevent_socket_new(base, -1, 0);
+		p->bev = bufferevent_socket_new(base, -1,
+						BEV_OPT_CLOSE_ON_FREE);
 	if (!p || !p->bev) {
 		mem_free(p);
 		return NULL;
@@ -154,6 +169,8 @@ static struct bufferevent *on_peer(struct event_base *base, void *arg)
 	bufferevent_incref(p->bev);
 	cds_list_add_tail(&p->node, &a->peers);
 	a->n_peers++;
+	if (!event_pending(a->look, EV_TIMEOUT, NULL))
+		(void)event_add(a->look, &look_every);
 	return p->bev;
 }
 
@@ -223,7 +240,8 @@ struct admin *admin_new(struct event_base *base, int fd, admin_view_fn *view,
 	a->arg = arg;
 	CDS_INIT_LIST_HEAD(&a->peers);
 	a->http = evhttp_new(base);
-	if (!a->http)
+	a->look = event_new(base, -1, EV_PERSIST, on_look, a);
+	if (!a->http || !a->look)
 		goto fail;
 	evhttp_set_allowed_methods(a->http, ALL_METHODS);
 	evhttp_set_max_headers_size(a->http, HEADER_BYTES);
@@ -239,6 +257,8 @@ fail:
 	close(fd);
 	if (a && a->http)
 		evhttp_free(a->http);
+	if (a && a->look)
+		event_free(a->look);
 	mem_free(a);
 	return NULL;
 }
@@ -256,5 +276,6 @@ void admin_free(struct admin *a)
 		return;
 	evhttp_free(a->http);
 	forget_gone(a);
+	event_free(a->look);
 	mem_free(a);
 }

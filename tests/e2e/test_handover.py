@@ -33,6 +33,21 @@ def test_handover_under_load(env):
     eq(sorted(o.numbers()[0]), list(range(1, s["sent"] + 1)))
 
 
+def test_handover_after_admin(env):
+    """Closed connections of the admin port leave nothing behind that the
+    talk with the new process could be taken for."""
+    o = env.fast_origin()
+    d = env.proxy(o.port)
+    for i in range(3):
+        c = Raw(d.admin_port)
+        c.send(b"GET /livez HTTP/1.1\r\nHost: a\r\n"
+               b"Connection: close\r\n\r\n")
+        eq(c.response().status, 200)
+        check(c.closed(), "the admin port keeps a closed connection")
+        d.handover()
+        eq(fetch(d.port).status, 200)
+
+
 def test_handover_new_connections(env):
     """A new connection for every request: none is reset."""
     o = env.fast_origin()
