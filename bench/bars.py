@@ -25,7 +25,7 @@ def best(*values):
 
 
 def quotient(a, b):
-    return a / b if a is not None and b else None
+    return a / b if a is not None and b and b > 0 else None
 
 
 def growth(results, few, many):

@@ -11,6 +11,7 @@ in about three minutes.
 """
 import argparse
 import json
+import math
 import random
 import resource
 import shutil
@@ -24,13 +25,12 @@ import profiles
 from rows import CONNS, ROWS, Skip, World
 
 
-def bootstrap(values, times=2000):
-    """95 % interval of the median."""
+def interval(statistic, rounds, times=2000):
+    """95 % interval of what statistic() makes of the rounds."""
     rng = random.Random(1)
-    n = len(values)
-    medians = sorted(
-        statistics.median(rng.choices(values, k=n)) for _ in range(times))
-    return medians[int(times * .025)], medians[int(times * .975)]
+    found = sorted(statistic(rng.choices(rounds, k=len(rounds)))
+                   for _ in range(times))
+    return found[int(times * .025)], found[int(times * .975)]
 
 
 def number(v):
@@ -90,7 +90,7 @@ def table(profile, samples, skipped):
         ratio = ""
         if floor:
             ratios = [x.cpu / f.cpu for x, f in zip(s, floor)]
-            low, high = bootstrap(ratios)
+            low, high = interval(statistics.median, ratios)
             ratio = (f"{statistics.median(ratios):.3f} "
                      f"({low:.3f}-{high:.3f})")
 
@@ -104,9 +104,46 @@ def table(profile, samples, skipped):
     for name, s in samples.items():
         if hasattr(s[0], "rss"):
             print(f"\n- {name}: {max(x.rss for x in s) / 1e6:.1f} MB at most")
+    late = [x.late for s in samples.values() for x in s if hasattr(x, "late")]
+    if late:
+        print(f"\nOf the requests of a run 99 % were made within "
+              f"{statistics.median(late):.0f} us of their time, "
+              f"{max(late):.0f} us in the worst run.")
+        added_table(samples)
     for name, why in skipped.items():
         print(f"\n- {name}: skipped: {why}")
     sys.stdout.flush()
+
+
+def added_table(samples):
+    """What an agent adds to a percentile, and how many times the bare hop that
+    is. The same rounds of all four rows."""
+    def added(key, at):
+        return lambda rounds: statistics.median(
+            getattr(r[at], key) - getattr(r[at + 1], key) for r in rounds)
+
+    def times(key):
+        def quotient(rounds):
+            hop = added(key, 2)(rounds)
+            return added(key, 0)(rounds) / hop if hop > 0 else math.inf
+        return quotient
+
+    def cell(statistic, rounds, form):
+        low, high = interval(statistic, rounds)
+        return (f"{statistic(rounds):{form}} ({low:{form}} to "
+                f"{high:{form}})")
+
+    if any(not samples.get(name) for name in profiles.HOPS[0]):
+        return
+    print("\n| what an agent adds | p50 us (95 %) | times the bare hop's | "
+          "p99 us | times the bare hop's |\n|---|---|---|---|---|")
+    for pair in profiles.HOPS:
+        if any(not samples.get(name) for name in pair):
+            continue
+        rounds = list(zip(*(samples[n] for n in pair + profiles.HOPS[0])))
+        print(f"| {pair[0]} - {pair[1]} | " + " | ".join(
+            cell(added(key, 0), rounds, ".1f") + " | " +
+            cell(times(key), rounds, ".2f") for key in ("p50", "p99")) + " |")
 
 
 def idle_table(args):

@@ -1,12 +1,13 @@
 """What load is put on a row, and what it is measured by."""
 import http.client
 import json
+import operator
 import os
 import socket
 import subprocess
 import time
 
-from process import LOAD_CPU
+from process import LOAD_CPU, Awake, run_first
 from rows import INFLIGHT, ROOT, SLOW_RATE, Skip, program, tool
 
 BROWSER = {
@@ -32,10 +33,12 @@ class Sample:
         self.__dict__.update(more)
 
 
-def run(command, env=None):
+def run(command, env=None, first=False):
+    """first: before all others on its core."""
     done = subprocess.run(
         ["taskset", "-c", str(LOAD_CPU)] + command, capture_output=True,
-        text=True, env=dict(os.environ, **(env or {})))
+        text=True, env=dict(os.environ, **(env or {})),
+        preexec_fn=run_first if first else None)
     for line in done.stdout.splitlines():
         if line.startswith("{"):
             return json.loads(line)
@@ -55,13 +58,27 @@ def wrk(row, seconds, conns, path="/", headers=None, paths=()):
                 open=conns)
 
 
-def load(row, seconds, conns, *more):
+def load(row, seconds, conns, *more, first=False):
     r = run([tool("tests/load/load"), "-u", f"127.0.0.1:{row.port}",
-             "-c", str(conns), "-d", str(seconds), *more])
+             "-c", str(conns), "-d", str(seconds), *more], first=first)
     us = r["latency_us"]
+    late = {"late": r["late_us"]["p99"]} if "late_us" in r else {}
     bad = r["sent"] - r["status"].get("200", 0)
     return dict(requests=r["ok"], seconds=r["seconds"], p50=us["p50"],
-                p99=us["p99"], p999=us["p99.9"], errors=bad, open=0)
+                p99=us["p99"], p999=us["p99.9"], errors=bad, open=0, **late)
+
+
+# A second of them, and the first tenth of it does not count: connections are
+# opened.
+RATE, UNJUDGED = 10000, 1000
+
+
+def open_loop(row, seconds):
+    """At a fixed rate, from the time each request should go out. The load tool
+    comes before origin and agents on their core, so that it is in time."""
+    with Awake():
+        return load(row, seconds, 64, "-r", str(RATE), "-i", str(UNJUDGED),
+                    first=True)
 
 
 def steady(row, seconds, conns):
@@ -94,6 +111,17 @@ def steady(row, seconds, conns):
                 errors=r["sent"] - r["status"].get("200", 0), open=0)
 
 
+def settled(read, still, pause, times):
+    """What it reads, once what it read before and now is still the same."""
+    now = read()
+    for _ in range(times):
+        time.sleep(pause)
+        last, now = now, read()
+        if still(now, last):
+            break
+    return now
+
+
 class Profile:
     """drive(row, seconds) puts the load on; base: the row that the others are
     divided by."""
@@ -104,7 +132,7 @@ class Profile:
 
     def sample(self, row, seconds):
         before = row.proxy.cpu()
-        heads = [a.totals()["heads"] for a in row.agents]
+        heads = [a.heads() for a in row.agents]
         r = self.drive(row, seconds)
         after = row.proxy.cpu()
         asked_for = r.pop("asked", r["requests"])
@@ -115,7 +143,8 @@ class Profile:
                                f"{s.requests}")
         if row.agents and not getattr(row, "paths", None):
             for a, n in zip(row.agents, heads):
-                asked = a.totals()["heads"] - n
+                asked = settled(a.heads, operator.eq, 0.02,
+                                100) - n
                 if not asked_for <= asked <= asked_for + s.open:
                     raise RuntimeError(
                         f"{row.name}: {asked_for} requests, but an agent "
@@ -136,16 +165,6 @@ def check(row):
             raise Skip(f"{path} gives {status}, not {want}")
 
 
-def settled(process):
-    """Its memory once it gives nothing more back: some put a connection away
-    only after it was quiet for a while."""
-    now = process.rss()
-    for _ in range(10):
-        time.sleep(2)
-        last, now = now, process.rss()
-        if now >= last:
-            break
-    return now
 
 
 def idle(row, count):
@@ -164,7 +183,9 @@ def idle(row, count):
                 if not more:
                     raise RuntimeError(f"{row.name} closed a connection")
                 got += more
-        return (settled(row.proxy) - before) / count
+        # Some put a connection away only after it was quiet for a while.
+        after = settled(row.proxy.rss, operator.ge, 2, 10)
+        return (after - before) / count
     finally:
         for s in conns:
             s.close()
@@ -196,8 +217,8 @@ PROFILES = [
     Profile("post1m", BODIES + BODY_AGENTS, body(1 << 20, 8),
             "POST of 1 MiB, 8 connections"),
     Profile("get1m", BODIES + ["ours-msgpack"],
-            lambda row, s: wrk(row, s, 8, "/bytes/1048576"),
-            "GET of 1 MiB, wrk -c8"),
+            lambda row, s: load(row, s, 8, "-p", "/bytes/1048576"),
+            "GET of 1 MiB, 8 connections"),
     Profile("agents", ["floor"] + [f"{row}-{n}" for n in
                                   (1, 10, 100, 1000) for row in
                                   ("floor-hop", "ours-agents")],
@@ -212,9 +233,15 @@ PROFILES = [
                         "haproxy", "haproxy-spoe", "envoy", "envoy-authz",
                         "envoy-proc", "zentinel", "zentinel-agent", "ours",
                         "ours-msgpack", "ours-json"],
-            lambda row, s: load(row, s, 64, "-r", "10000"),
-            "tiny GET, 10,000 a second, from the time each should go out"),
+            open_loop,
+            f"tiny GET, {RATE:,} a second, from the time each should go out"),
 ]
+
+# What an agent adds: the row with one, and without. The bare hop comes first.
+HOPS = [("floor-hop", "floor"), ("ours-msgpack", "ours"),
+        ("ours-json", "ours"), ("nginx-auth", "nginx"),
+        ("haproxy-spoe", "haproxy"), ("envoy-authz", "envoy"),
+        ("envoy-proc", "envoy"), ("zentinel-agent", "zentinel")]
 
 IDLE_ROWS = ["floor", "nginx", "haproxy", "envoy", "zentinel", "ours",
              "ours-msgpack"]

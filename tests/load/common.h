@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 uint64_t now_us(void);
+uint64_t now_ns(void);
 /* Prints to stderr and exits 1. */
 void die(const char *format, ...)
 	__attribute__((format(printf, 1, 2), noreturn));

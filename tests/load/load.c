@@ -5,9 +5,11 @@
  *
  *	-c N		connections (at most, with -r); 8
  *	-r N		open loop: N requests a second, latency counted from
- *			the time a request should have gone out
+ *			the time a request should have gone out; late_us is
+ *			how much later this tool came to it
  *	-d SECONDS	how long; 5
  *	-n N		this many requests instead
+ *	-i N		leave the first N out of the latencies
  *	-s N		first number; 1
  *	-m METHOD -p PATH	GET /; % in PATH becomes the number
  *	-w N		... modulo N
@@ -43,7 +45,7 @@ static const char *const result_names[RESULTS] = {
 };
 
 struct request {
-	uint64_t due_us, latency_us, bytes;
+	uint64_t due_ns, late_ns, latency_ns, bytes;
 	uint16_t status;
 	uint8_t result, answers;
 };
@@ -64,7 +66,7 @@ static struct {
 	struct buf fields;
 	unsigned conns;
 	double rate, seconds;
-	uint64_t count, first, body, timeout_us, wrap;
+	uint64_t count, first, body, timeout_us, wrap, unjudged;
 	bool fresh, progress;
 } opt = { .method = "GET", .path = "/", .summary = "-", .conns = 8,
 	  .seconds = 5, .first = 1, .timeout_us = 30000000 };
@@ -72,11 +74,11 @@ static struct {
 static struct request *requests;
 static size_t n_requests, cap_requests, next_wait, in_flight, finished;
 static struct conn *conns;
-static uint64_t unsolicited, begun_us;
+static uint64_t unsolicited, begun_ns;
 static int epoll_fd;
 static volatile sig_atomic_t stopping;
 
-static void new_request(uint64_t due)
+static void new_request(uint64_t due_ns, uint64_t now)
 {
 	if (n_requests == cap_requests) {
 		cap_requests = cap_requests ? cap_requests * 2 : 65536;
@@ -84,7 +86,8 @@ static void new_request(uint64_t due)
 					cap_requests * sizeof(*requests));
 	}
 	memset(&requests[n_requests], 0, sizeof(*requests));
-	requests[n_requests++].due_us = due;
+	requests[n_requests].late_ns = now - due_ns;
+	requests[n_requests++].due_ns = due_ns;
 }
 
 static void disconnect(struct conn *c)
@@ -101,7 +104,7 @@ static void finish(struct conn *c, enum result result)
 	struct request *r = &requests[c->request];
 
 	r->result = (uint8_t)result;
-	r->latency_us = now_us() - r->due_us;
+	r->latency_ns = now_ns() - r->due_ns;
 	r->bytes = c->body.bytes;
 	in_flight--;
 	finished++;
@@ -295,13 +298,19 @@ static void on_conn(struct conn *c, uint32_t events)
 }
 
 /* Makes the requests that are due, and gives them to idle connections. */
-static bool sending(uint64_t now)
+static bool sending(uint64_t now_ns)
 {
 	if (stopping)
 		return false;
 	if (opt.count)
 		return n_requests < opt.count;
-	return now - begun_us < (uint64_t)(opt.seconds * 1e6);
+	return now_ns - begun_ns < (uint64_t)(opt.seconds * 1e9);
+}
+
+/* When the next one should go out, in open loop. */
+static uint64_t next_due_ns(void)
+{
+	return begun_ns + (uint64_t)((double)n_requests * 1e9 / opt.rate);
 }
 
 static void send_due(uint64_t now)
@@ -309,12 +318,11 @@ static void send_due(uint64_t now)
 	static unsigned turn;
 
 	while (opt.rate > 0 && sending(now)) {
-		uint64_t due = begun_us + (uint64_t)((double)n_requests * 1e6 /
-						     opt.rate);
+		uint64_t due = next_due_ns();
 
 		if (due > now)
 			break;
-		new_request(due);
+		new_request(due, now);
 	}
 	for (unsigned i = 0; i < opt.conns; i++) {
 		struct conn *c = &conns[turn++ % opt.conns];
@@ -322,7 +330,7 @@ static void send_due(uint64_t now)
 		if (c->busy)
 			continue;
 		if (opt.rate <= 0 && sending(now))
-			new_request(now);
+			new_request(now, now);
 		if (next_wait == n_requests)
 			return;
 		start(c, next_wait++);
@@ -340,14 +348,13 @@ static void check_timeouts(uint64_t now)
 /* How long to wait: in open loop, until the next request is due. */
 static struct timespec wait_time(void)
 {
-	uint64_t now = now_us(), most = 20000, due;
+	uint64_t now = now_ns(), most = 20000000, due;
 
-	if (opt.rate <= 0)
-		return (struct timespec){ .tv_nsec = (long)most * 1000 };
-	due = begun_us + (uint64_t)((double)n_requests * 1e6 / opt.rate);
+	if (opt.rate <= 0 || !sending(now))
+		return (struct timespec){ .tv_nsec = (long)most };
+	due = next_due_ns();
 	due = due > now ? due - now : 0;
-	return (struct timespec){
-		.tv_nsec = (long)(due < most ? due : most) * 1000 };
+	return (struct timespec){ .tv_nsec = (long)(due < most ? due : most) };
 }
 
 static void run(void)
@@ -357,8 +364,8 @@ static void run(void)
 
 	/* Requests go out when they are due, not 50 us later. */
 	prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
-	begun_us = now_us();
-	while (now = now_us(), sending(now) || in_flight ||
+	begun_ns = now_ns();
+	while (now = now_ns(), sending(now) || in_flight ||
 	       next_wait < n_requests) {
 		if (stopping)
 			n_requests = next_wait;
@@ -372,9 +379,9 @@ static void run(void)
 			if (c->fd >= 0)
 				on_conn(c, events[i].events);
 		}
-		if (now - said > 200000) {
+		if (now - said > 200000000) {
 			said = now;
-			check_timeouts(now);
+			check_timeouts(now_us());
 			if (opt.progress) {
 				printf("progress %zu\n", finished);
 				fflush(stdout);
@@ -399,24 +406,40 @@ static FILE *open_out(const char *path)
 	return f;
 }
 
+/* Their percentiles and the longest, in microseconds. */
+static void write_times(FILE *f, const char *name, uint64_t *ns, size_t n)
+{
+	static const double at[] = { 0.5, 0.9, 0.99, 0.999, 1 };
+	static const char *const names[] = { "p50", "p90", "p99", "p99.9",
+					     "max" };
+
+	qsort(ns, n, sizeof(*ns), by_value);
+	fprintf(f, "\"%s\":{", name);
+	for (int i = 0; i < 5; i++) {
+		size_t k = n ? (size_t)((double)(n - 1) * at[i]) : 0;
+
+		fprintf(f, "%s\"%s\":%.1f", i ? "," : "", names[i],
+			n ? (double)ns[k] / 1e3 : 0.0);
+	}
+	fprintf(f, "},");
+}
+
 static void write_latencies(FILE *f)
 {
-	static const double at[] = { 0.5, 0.9, 0.99, 0.999 };
-	static const char *const names[] = { "p50", "p90", "p99", "p99.9" };
-	uint64_t *us = must_realloc(NULL, (n_requests + 1) * sizeof(*us));
+	uint64_t *ns = must_realloc(NULL, (n_requests + 1) * sizeof(*ns));
 	size_t n = 0;
 
-	for (size_t i = 0; i < n_requests; i++) {
+	for (size_t i = opt.unjudged; i < n_requests; i++) {
 		if (requests[i].result == OK)
-			us[n++] = requests[i].latency_us;
+			ns[n++] = requests[i].latency_ns;
 	}
-	qsort(us, n, sizeof(*us), by_value);
-	fprintf(f, "\"latency_us\":{");
-	for (int i = 0; i < 4; i++)
-		fprintf(f, "\"%s\":%llu,", names[i], (unsigned long long)
-			(n ? us[(size_t)((double)(n - 1) * at[i])] : 0));
-	fprintf(f, "\"max\":%llu},", (unsigned long long)(n ? us[n - 1] : 0));
-	free(us);
+	write_times(f, "latency_us", ns, n);
+	n = 0;
+	for (size_t i = opt.unjudged; i < n_requests; i++)
+		ns[n++] = requests[i].late_ns;
+	if (opt.rate > 0)
+		write_times(f, "late_us", ns, n);
+	free(ns);
 }
 
 static void write_summary(void)
@@ -425,7 +448,7 @@ static void write_summary(void)
 	uint64_t by_result[RESULTS] = { 0 }, bytes = 0, twice = 0;
 	static uint64_t by_status[1000];
 	const char *comma = "";
-	double s = (double)(now_us() - begun_us) / 1e6;
+	double s = (double)(now_ns() - begun_ns) / 1e9;
 
 	for (size_t i = 0; i < n_requests; i++) {
 		by_result[requests[i].result]++;
@@ -464,7 +487,7 @@ static void write_lines(void)
 		fprintf(f, "%llu %s %d %llu %llu\n",
 			(unsigned long long)(opt.first + i),
 			result_names[r->result], r->status,
-			(unsigned long long)r->latency_us,
+			(unsigned long long)r->latency_ns / 1000,
 			(unsigned long long)r->bytes);
 	}
 	fclose(f);
@@ -484,6 +507,7 @@ static void read_option(int o)
 	case 'r': opt.rate = atof(optarg); break;
 	case 'd': opt.seconds = atof(optarg); break;
 	case 'n': opt.count = strtoull(optarg, NULL, 10); break;
+	case 'i': opt.unjudged = strtoull(optarg, NULL, 10); break;
 	case 's': opt.first = strtoull(optarg, NULL, 10); break;
 	case 'm': opt.method = optarg; break;
 	case 'p': opt.path = optarg; break;
@@ -503,7 +527,7 @@ int main(int argc, char **argv)
 {
 	int o;
 
-	while ((o = getopt(argc, argv, "u:c:r:d:n:s:m:p:w:b:t:ko:l:PH:")) != -1)
+	while ((o = getopt(argc, argv, "u:c:r:d:n:i:s:m:p:w:b:t:ko:l:PH:")) != -1)
 		read_option(o);
 	if (!opt.address || !opt.conns)
 		die("usage: load -u ADDRESS [-c N] [-r RATE] [-d SECONDS] ...");
