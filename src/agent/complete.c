@@ -51,7 +51,8 @@ static bool complete_put(struct link *link, const struct event *ev)
 	    link_encode(link, ev, &transcoded, &bytes) != WIRE_OK)
 		return false;
 	counter_inc(&l->metrics->events[EVENT_COMPLETE]);
-	counter_add(&l->metrics->transcoded, transcoded);
+	if (UNLIKELY(transcoded))
+		counter_add(&l->metrics->transcoded, transcoded);
 	e = link_push_complete(link);
 	if (LIKELY(e))
 		link_set_id(link, e, ev->meta, bytes);

@@ -123,21 +123,15 @@ struct lazy_complete {
 
 struct link {
 	struct stream stream;
-	struct agent_local *local;	/* NULL once it is closed for good */
+	/* What each event and each reply looks at: three cache lines. */
+	CACHE_ALIGNED struct agent_local *local;	/* NULL once it is
+							 * closed for good */
 	struct instance_local *instance;
-	/* What each event and each reply looks at stands together. */
 	struct fifo fifo;
-	struct wire_format format;
 	unsigned depth;			/* events outstanding at most, now */
-	unsigned up_index;		/* in local->up */
-	unsigned n_late;
-	unsigned n_held;		/* sessions that are paused */
 	uint8_t state;			/* enum link_state */
-	uint8_t backoff;		/* failed handshakes in a row, capped */
-	bool extra;			/* opened on demand */
-	bool dialled_in;		/* by the agent */
+	uint8_t n_lazy, lazy_max;	/* of lazy; 0: none may wait */
 	bool borrowed;			/* from another worker: errand.h */
-	bool was_up;
 	bool opened;			/* its replies have ids, if any have */
 	bool unordered;			/* a reply came out of order */
 	bool no_ids;			/* a reply had no id key */
@@ -145,21 +139,34 @@ struct link {
 	bool was_late;			/* it answered late; see reply.c */
 	bool paused;			/* the agent wants no new exchange */
 	bool got_bytes;			/* of this connection */
-	uint32_t max_frame;
-	uint64_t last_reply_us, last_used_us, polled_us;
+	uint8_t backoff;		/* failed handshakes in a row, capped */
+
+	CACHE_ALIGNED struct wire_format format;
+	uint64_t last_reply_us, last_used_us;
 	struct cds_list_head sessions;	/* pinned here */
-	struct cds_list_head waiting;	/* pinned calls, the link is full */
+	unsigned n_late;
+	uint32_t max_frame;
+	unsigned n_held;		/* sessions that are paused */
+	unsigned n_strange;		/* lend.c's entries in the FIFO */
+
+	CACHE_ALIGNED struct cds_list_head waiting; /* pinned calls, the link
+						     * is full */
 	struct cds_list_head strangers;	/* struct errand: other workers'
 					 * events, the link is full */
-	struct arena scratch;		/* of one reply */
+	struct deadline check;
+	/* Completes that wait for the next event, one line each. */
+	CACHE_ALIGNED struct lazy_complete lazy[LAZY_MAX];
+
 	/* Replies seen before, by kind of event; made when first needed. */
 	struct recall *recall[EVENT_N];
-	struct deadline check, partial;
-	/* Completes that wait for the next event; lazy_max 0: none may. */
-	unsigned n_lazy, lazy_max;
 	uint64_t lazy_since_us;
-	struct lazy_complete lazy[LAZY_MAX];
-
+	unsigned up_index;		/* in local->up */
+	struct deadline partial;
+	uint64_t polled_us;
+	bool extra;			/* opened on demand */
+	bool dialled_in;		/* by the agent */
+	bool was_up;
+	struct arena scratch;		/* of one reply */
 	struct cds_list_head node;	/* in local->links */
 	struct cds_list_head late;	/* struct late_complete */
 	/* v1: a frame that has to wait, and bytes that wait for answers. */
@@ -185,7 +192,6 @@ struct link {
 	struct loan *loan;		/* borrowed, while it is not DOWN */
 	struct cds_list_head lent;	/* struct lent: to other workers */
 	unsigned n_lent;
-	unsigned n_strange;		/* their entries in the FIFO */
 	unsigned n_strange_late;	/* completes among strangers */
 	/* Exchanges of others of which the agent wants no chunk now. */
 	char (*stopped)[EVENT_ID_LEN];
@@ -329,13 +335,15 @@ struct agent_local {
 	struct agent *agent;
 	struct loop *loop;		/* NULL: not started, or closed */
 	struct agent_metrics *metrics;
-	struct link **up;		/* links that are UP */
+	struct link *again;		/* of one instance: the link that was
+					 * used last, or NULL */
 	unsigned n_up, next_up;
 	unsigned n_sessions;		/* heads given, not ended, not lost */
 	unsigned max_sessions;		/* 0: no limit */
 	unsigned n_queued;		/* also those that wait on their link */
 	unsigned next_instance;
 	struct fair queue;		/* request heads without a link */
+	struct link **up;		/* links that are UP */
 	struct cds_list_head links;
 	unsigned max_up;
 	bool passed_over;		/* a degraded instance, last turn */

@@ -194,6 +194,8 @@ static void link_went_down(struct link *link)
 {
 	struct agent_local *l = link->local;
 
+	if (l->again == link)
+		l->again = NULL;
 	l->up[link->up_index] = l->up[--l->n_up];
 	l->up[link->up_index]->up_index = link->up_index;
 	counter_dec(&l->up_total);
@@ -238,7 +240,7 @@ static void link_reap(struct task *t)
 struct link *link_new(struct agent_local *l, struct instance_local *inst,
 		      bool borrowed)
 {
-	struct link *link = mem_zalloc(sizeof(*link));
+	struct link *link = mem_zalloc_aligned(sizeof(*link));
 
 	if (!link)
 		return NULL;

@@ -122,7 +122,8 @@ static struct link *pick_weighed(struct agent_local *l)
 	return best;
 }
 
-struct link *local_pick_link(struct agent_local *l)
+static __attribute__((noinline)) struct link *
+pick_slow(struct agent_local *l)
 {
 	struct link *best;
 
@@ -131,11 +132,23 @@ struct link *local_pick_link(struct agent_local *l)
 		best = pick_least(l);
 	else
 		best = pick_weighed(l);
-	/* Of one instance the same again: it is in the cache, and what waits
-	 * there for company goes along. */
 	if (best)
-		l->next_up = best->up_index + (l->agent->n_instances > 1);
+		l->next_up = best->up_index + 1;
+	if (best && l->agent->n_instances == 1)
+		l->again = best;
 	return best;
+}
+
+struct link *local_pick_link(struct agent_local *l)
+{
+	struct link *link = l->again;
+
+	/* While it has nothing to do the same again: it is in the cache, and
+	 * completes that wait there for company have it. */
+	if (LIKELY(link && !link->fifo.n && link->depth && !link->paused &&
+		   !(agent_gate(l->agent) & GATE_INSTANCE)))
+		return link;
+	return pick_slow(l);
 }
 
 /* Links that will have room: they are being opened, or have still to show that

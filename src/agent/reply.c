@@ -175,12 +175,19 @@ static const struct decision *reply_known(struct link *link,
 					  const struct entry *head,
 					  struct slice payload)
 {
+	const struct decision *d = NULL;
 	struct recall *r;
 
 	if (UNLIKELY(!head || link->format.dialect != WIRE_V2))
 		return NULL;
+	/* Most say the same to whatever comes. */
+	r = link->recall[EVENT_REQUEST_HEAD];
+	if (LIKELY(r))
+		d = recall_find(r, payload, head->id);
+	if (LIKELY(d || head->type == EVENT_REQUEST_HEAD))
+		return d;
 	r = link->recall[head->type];
-	return LIKELY(r) ? recall_find(r, payload, head->id) : NULL;
+	return r ? recall_find(r, payload, head->id) : NULL;
 }
 
 /* Which event it answers is known only by its id, so nothing is checked against

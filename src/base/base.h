@@ -15,6 +15,7 @@
 #define PRINTF(f, a)	__attribute__((format(printf, f, a)))
 #define ARRAY_LEN(a)	(sizeof(a) / sizeof((a)[0]))
 #define CACHE_LINE	64
+#define CACHE_ALIGNED	__attribute__((aligned(CACHE_LINE)))
 
 #ifndef container_of
 #define container_of(ptr, type, member) \

@@ -223,24 +223,33 @@ static void test_link_lost(void **state)
 static void test_same_link_again(void **state)
 {
 	struct world *w = *state;
-	struct link *first = NULL;
+	struct agent_local *l;
 
 	w->config.connections = w->config.max_connections = 4;
 	start_waiting(w, LONG);
+	l = agent_local(w->agent, w->loop);
 	for (int i = 0; i < 6; i++) {
-		struct link *link = local_pick_link(agent_local(w->agent,
-								w->loop));
+		struct link *link = local_pick_link(l);
 
-		assert_true(!first || link == first);
-		first = link;
-		/* A busy one is not. */
-		link->fifo.n++;
-		assert_ptr_not_equal(local_pick_link(agent_local(w->agent,
-								 w->loop)),
-				     link);
-		link->fifo.n--;
-		agent_local(w->agent, w->loop)->next_up = link->up_index;
+		assert_ptr_equal(local_pick_link(l), link);
+		/* A busy one is not, nor one that is paused, or spare. */
+		link->fifo.n = 1;
+		assert_ptr_not_equal(local_pick_link(l), link);
+		link->fifo.n = 0;
+		l->again = link;
+		link->paused = true;
+		assert_ptr_not_equal(local_pick_link(l), link);
+		link->paused = false;
+		l->again = link;
+		link->depth = 0;
+		assert_ptr_not_equal(local_pick_link(l), link);
+		link->depth = link->full_depth;
 	}
+	l->again = link_of(w);
+	peer_close(w->fake.peers[0]);
+	until(w, agent_links_up(w->agent, 0) == 3);
+	assert_ptr_not_equal(local_pick_link(l), NULL);
+	assert_true(l->again->state == LINK_UP);
 }
 
 static bool no_memory;
