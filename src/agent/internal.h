@@ -60,6 +60,7 @@ struct fifo {
 	uint32_t head, tail, mask;
 	unsigned n;			/* entries that are not GONE */
 	unsigned n_tombs;
+	uint32_t mute_tail;		/* see link_sent_mute() */
 };
 
 #define FIFO_MAX	65536u
@@ -182,7 +183,6 @@ struct link {
 	uint32_t ping_idle;		/* the idle ping under way, or 0 */
 	unsigned questions;		/* go-v2: answers due, questions.c */
 	uint32_t questions_tail;	/* fifo.tail when they were asked */
-	uint32_t mute_tail;		/* see link_sent_mute() */
 	int told_error;			/* what last_error already says */
 	struct deadline timer;		/* by state: retry, connect, handshake,
 					 * ping interval */
@@ -669,13 +669,13 @@ static inline void link_set_id(const struct link *link, struct entry *e,
  * been read but the answer to what comes after it. */
 static inline void link_sent_mute(struct link *link)
 {
-	link->mute_tail = link->fifo.tail;
+	link->fifo.mute_tail = link->fifo.tail;
 }
 
 /* The agent has read all that it was sent: the last of it has an answer. */
 static inline bool link_is_answered(const struct link *link)
 {
-	return !link->fifo.n && link->fifo.tail != link->mute_tail;
+	return !link->fifo.n && link->fifo.tail != link->fifo.mute_tail;
 }
 
 static inline void link_watch_entries(struct link *link)
