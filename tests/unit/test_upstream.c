@@ -1,22 +1,9 @@
 /* Server groups, with listeners of the test's own as servers. */
-#include <arpa/inet.h>
-#include <errno.h>
 #include <fcntl.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
-#include <cmocka.h>
 
 #include "base/mem.h"
-#include "upstream/upstream.h"
+#include "upstream_fixture.h"
 
-#define SERVERS	4
 #define LEASES	16
 
 struct user {
@@ -27,105 +14,36 @@ struct user {
 	enum message_fault why;
 };
 
-struct bench {
-	struct loop *loop;
-	struct metrics *metrics;
-	struct upstream *u;
-	struct config_server servers[SERVERS];
-	struct config_upstream config;
-	char text[SERVERS][NET_ADDR_TEXT];
-	int listener[SERVERS];
-	struct user user[LEASES];
-};
-
 static struct bench bench;
-
-/* ---- servers ------------------------------------------------------------- */
-
-static void make_server(struct bench *b, unsigned i)
-{
-	struct net_addr *a = &b->servers[i].address.addr;
-
-	memset(a, 0, sizeof(*a));
-	a->len = sizeof(a->in);
-	a->in.sin_family = AF_INET;
-	a->in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	b->listener[i] = sock_listen(a, 64);
-	assert_true(b->listener[i] >= 0);
-	assert_int_equal(getsockname(b->listener[i], &a->sa, &a->len), 0);
-	net_addr_format(a, b->text[i]);
-	b->servers[i].address.text = b->text[i];
-	b->servers[i].weight = 1;
-}
-
-static void stop_server(struct bench *b, unsigned i)
-{
-	close(b->listener[i]);
-	b->listener[i] = -1;
-}
-
-/* Takes one connection; the loop turns until it is there. */
-static int take(struct bench *b, unsigned i)
-{
-	uint64_t till = sock_clock_us() + 5000000;
-	struct net_addr from;
-
-	for (;;) {
-		int fd = sock_accept(b->listener[i], &from);
-
-		if (fd >= 0)
-			return fd;
-		assert_int_equal(fd, -EAGAIN);
-		assert_true(sock_clock_us() < till);
-		loop_turn(b->loop, 1000);
-	}
-}
-
-/* ---- the group ----------------------------------------------------------- */
+static struct user users[LEASES];
 
 static void open_group(struct bench *b, unsigned n)
 {
 	b->config.n_servers = n;
-	b->u = upstream_new(&b->config, 1, b->metrics);
-	assert_non_null(b->u);
+	bench_open(b);
 }
 
 static int setup(void **state)
 {
 	struct bench *b = &bench;
 
-	memset(b, 0, sizeof(*b));
 	*state = b;
-	b->loop = loop_new(0);
-	b->metrics = metrics_new(1);
-	assert_true(b->loop && b->metrics);
-	for (unsigned i = 0; i < SERVERS; i++)
-		make_server(b, i);
-	b->config = (struct config_upstream){
-		.name = "app", .servers = b->servers, .keepalive = 8,
-		.timeouts = { .connect_us = 1000000, .response_us = 60000000,
-			      .idle_us = 60000000 },
-	};
+	bench_init(b);
+	b->config.keepalive = 8;
+	b->config.timeouts.connect_us = 1000000;
+	b->config.timeouts.response_us = 60000000;
+	b->config.timeouts.idle_us = 60000000;
+	memset(users, 0, sizeof(users));
 	for (unsigned i = 0; i < LEASES; i++)
-		b->user[i].b = b;
+		users[i].b = b;
 	return 0;
 }
 
 static int teardown(void **state)
 {
-	struct bench *b = *state;
-
 	for (unsigned i = 0; i < LEASES; i++)
-		upstream_release(&b->user[i].lease, false);
-	upstream_local_close(b->u, b->loop);
-	loop_turn(b->loop, 0);
-	upstream_put(b->u);
-	loop_turn(b->loop, 0);
-	loop_free(b->loop);
-	metrics_free(b->metrics);
-	for (unsigned i = 0; i < SERVERS; i++)
-		if (b->listener[i] >= 0)
-			close(b->listener[i]);
+		upstream_release(&users[i].lease, false);
+	bench_fini(*state);
 	return 0;
 }
 
@@ -194,13 +112,17 @@ static bool acquire(struct user *u)
 
 static void wait_ready(struct user *u)
 {
-	uint64_t till = sock_clock_us() + 5000000;
 
-	while (!u->ready) {
-		assert_true(sock_clock_us() < till);
-		loop_turn(u->b->loop, 10000);
-	}
+	TURN_UNTIL(u->b, u->ready);
 	assert_int_equal(u->ready, 1);
+}
+
+/* Leases a new connection to the first server, and is that server's end. */
+static int connected(struct user *u)
+{
+	assert_false(acquire(u));
+	wait_ready(u);
+	return take(u->b, 0);
 }
 
 static void send_get(struct user *u)
@@ -222,16 +144,12 @@ static void send_get(struct user *u)
 
 static void answer(struct user *u, int fd)
 {
-	uint64_t till = sock_clock_us() + 5000000;
 	char buf[4096];
 
 	loop_turn(u->b->loop, 0);
 	assert_true(recv(fd, buf, sizeof(buf), MSG_DONTWAIT) > 0);
 	assert_int_equal(send(fd, "HTTP/1.1 204 No\r\n\r\n", 19, 0), 19);
-	while (!u->ended) {
-		assert_true(sock_clock_us() < till);
-		loop_turn(u->b->loop, 10000);
-	}
+	TURN_UNTIL(u->b, u->ended);
 }
 
 static const struct upstream_metrics *group_metrics(struct bench *b)
@@ -268,7 +186,7 @@ static unsigned server_of(struct bench *b, const struct user *u)
 static void test_reuse(void **state)
 {
 	struct bench *b = *state;
-	struct user *u = &b->user[0];
+	struct user *u = &users[0];
 	struct upstream_conn *conn;
 	int fd;
 
@@ -314,23 +232,21 @@ static void test_lifo_and_limit(void **state)
 	b->config.keepalive = 3;
 	open_group(b, 1);
 	for (int i = 0; i < 4; i++) {
-		assert_false(acquire(&b->user[i]));
-		wait_ready(&b->user[i]);
-		fd[i] = take(b, 0);
-		conn[i] = b->user[i].lease.conn;
+		fd[i] = connected(&users[i]);
+		conn[i] = users[i].lease.conn;
 	}
 	for (int i = 0; i < 4; i++) {
-		send_get(&b->user[i]);
-		answer(&b->user[i], fd[i]);
-		upstream_release(&b->user[i].lease, true);
+		send_get(&users[i]);
+		answer(&users[i], fd[i]);
+		upstream_release(&users[i].lease, true);
 	}
 	assert_int_equal(counter_read(&group_metrics(b)->idle), 3);
 	for (int i = 3; i > 0; i--) {
-		assert_true(acquire(&b->user[i]));
-		assert_ptr_equal(b->user[i].lease.conn, conn[i]);
+		assert_true(acquire(&users[i]));
+		assert_ptr_equal(users[i].lease.conn, conn[i]);
 	}
 	/* The oldest had to go. */
-	assert_false(acquire(&b->user[0]));
+	assert_false(acquire(&users[0]));
 	for (int i = 0; i < 4; i++)
 		close(fd[i]);
 }
@@ -338,15 +254,13 @@ static void test_lifo_and_limit(void **state)
 static void test_no_keepalive(void **state)
 {
 	struct bench *b = *state;
-	struct user *u = &b->user[0];
+	struct user *u = &users[0];
 	char c;
 	int fd;
 
 	b->config.keepalive = 0;
 	open_group(b, 1);
-	assert_false(acquire(u));
-	wait_ready(u);
-	fd = take(b, 0);
+	fd = connected(u);
 	send_get(u);
 	answer(u, fd);
 	upstream_release(&u->lease, true);
@@ -359,22 +273,16 @@ static void test_no_keepalive(void **state)
 static void test_dead_kept(void **state)
 {
 	struct bench *b = *state;
-	struct user *u = &b->user[0];
-	uint64_t till = sock_clock_us() + 5000000;
+	struct user *u = &users[0];
 	int fd;
 
 	open_group(b, 1);
-	assert_false(acquire(u));
-	wait_ready(u);
-	fd = take(b, 0);
+	fd = connected(u);
 	send_get(u);
 	answer(u, fd);
 	upstream_release(&u->lease, true);
 	close(fd);
-	while (counter_read(&group_metrics(b)->idle)) {
-		assert_true(sock_clock_us() < till);
-		loop_turn(b->loop, 10000);
-	}
+	TURN_UNTIL(b, !counter_read(&group_metrics(b)->idle));
 	assert_false(acquire(u));
 	wait_ready(u);
 	assert_int_equal(u->error, UPSTREAM_OK);
@@ -384,23 +292,17 @@ static void test_dead_kept(void **state)
 static void test_dies_leased(void **state)
 {
 	struct bench *b = *state;
-	struct user *u = &b->user[0];
-	uint64_t till = sock_clock_us() + 5000000;
+	struct user *u = &users[0];
 	int fd;
 
 	open_group(b, 1);
-	assert_false(acquire(u));
-	wait_ready(u);
-	fd = take(b, 0);
+	fd = connected(u);
 	send_get(u);
 	answer(u, fd);
 	upstream_release(&u->lease, true);
 	assert_true(acquire(u));
 	close(fd);
-	while (u->lease.conn->h1.state != H1_CLOSED) {
-		assert_true(sock_clock_us() < till);
-		loop_turn(b->loop, 10000);
-	}
+	TURN_UNTIL(b, u->lease.conn->h1.state == H1_CLOSED);
 	send_get(u);
 	loop_turn(b->loop, 0);
 	assert_int_equal(u->aborted, 1);
@@ -416,7 +318,7 @@ static void test_dies_leased(void **state)
 static void test_second_server(void **state)
 {
 	struct bench *b = *state;
-	struct user *u = &b->user[0];
+	struct user *u = &users[0];
 
 	stop_server(b, 0);
 	open_group(b, 2);
@@ -428,9 +330,9 @@ static void test_second_server(void **state)
 	assert_int_equal(counter_read(&group_metrics(b)->retries), 1);
 	/* The broken one is left alone for a while. */
 	for (int i = 1; i < 8; i++) {
-		assert_false(acquire(&b->user[i]));
-		wait_ready(&b->user[i]);
-		assert_int_equal(b->user[i].lease.attempts, 1);
+		assert_false(acquire(&users[i]));
+		wait_ready(&users[i]);
+		assert_int_equal(users[i].lease.attempts, 1);
 	}
 	for (int i = 0; i < 8; i++)
 		close(take(b, 1));
@@ -439,7 +341,7 @@ static void test_second_server(void **state)
 static void test_all_refuse(void **state)
 {
 	struct bench *b = *state;
-	struct user *u = &b->user[0];
+	struct user *u = &users[0];
 
 	for (unsigned i = 0; i < 3; i++)
 		stop_server(b, i);
@@ -462,7 +364,7 @@ static void test_all_refuse(void **state)
 static void test_connect_timeout(void **state)
 {
 	struct bench *b = *state;
-	struct user *u = &b->user[0];
+	struct user *u = &users[0];
 	int filler[8];
 	int fd;
 
@@ -495,9 +397,9 @@ static void spread(struct bench *b, unsigned n, unsigned count[SERVERS])
 {
 	memset(count, 0, SERVERS * sizeof(count[0]));
 	for (unsigned i = 0; i < n; i++) {
-		assert_false(acquire(&b->user[i]));
-		wait_ready(&b->user[i]);
-		count[server_of(b, &b->user[i])]++;
+		assert_false(acquire(&users[i]));
+		wait_ready(&users[i]);
+		count[server_of(b, &users[i])]++;
 	}
 }
 
@@ -528,12 +430,12 @@ static void test_least_connections(void **state)
 	assert_int_equal(count[2], 4);
 	/* Whoever has become free is the next. */
 	for (unsigned i = 0; i < 8; i++) {
-		if (server_of(b, &b->user[i]) != 1)
+		if (server_of(b, &users[i]) != 1)
 			continue;
-		upstream_release(&b->user[i].lease, false);
-		assert_false(acquire(&b->user[8]));
-		wait_ready(&b->user[8]);
-		assert_int_equal(server_of(b, &b->user[8]), 1);
+		upstream_release(&users[i].lease, false);
+		assert_false(acquire(&users[8]));
+		wait_ready(&users[8]);
+		assert_int_equal(server_of(b, &users[8]), 1);
 		return;
 	}
 	fail();
@@ -563,7 +465,7 @@ static void test_least_ties(void **state)
 	b->config.balance = BALANCE_LEAST_CONNECTIONS;
 	open_group(b, 4);
 	for (int i = 0; i < 8; i++) {
-		struct user *u = &b->user[0];
+		struct user *u = &users[0];
 
 		if (!acquire(u))
 			wait_ready(u);
@@ -584,7 +486,7 @@ static void test_hash(void **state)
 	open_group(b, 4);
 	for (unsigned round = 0; round < 2; round++) {
 		for (unsigned i = 0; i < 64; i++) {
-			struct user *u = &b->user[0];
+			struct user *u = &users[0];
 
 			u->lease.hash = i * UINT64_C(0x9e3779b97f4a7c15);
 			if (!acquire(u))
@@ -603,7 +505,7 @@ static void test_hash(void **state)
 static void test_withdraw(void **state)
 {
 	struct bench *b = *state;
-	struct user *u = &b->user[0];
+	struct user *u = &users[0];
 
 	open_group(b, 1);
 	assert_false(acquire(u));
@@ -618,7 +520,7 @@ static void test_withdraw(void **state)
 static void test_withdraw_failed(void **state)
 {
 	struct bench *b = *state;
-	struct user *u = &b->user[0];
+	struct user *u = &users[0];
 	struct net_addr *a = &b->servers[0].address.addr;
 
 	assert_true(net_addr_parse(SLICE("unix:/nowhere/at/all"), a));
@@ -637,7 +539,7 @@ static void test_withdraw_failed(void **state)
 static void test_gone_before_reap(void **state)
 {
 	struct bench *b = *state;
-	struct user *u = &b->user[0];
+	struct user *u = &users[0];
 
 	open_group(b, 1);
 	assert_false(acquire(u));
@@ -652,17 +554,15 @@ static void test_gone_before_reap(void **state)
 static void test_local_close(void **state)
 {
 	struct bench *b = *state;
-	struct user *u = &b->user[0], *v = &b->user[1];
+	struct user *u = &users[0], *v = &users[1];
 	int fd[2];
 	char c;
 
 	open_group(b, 1);
 	for (int i = 0; i < 2; i++) {
-		assert_false(acquire(&b->user[i]));
-		wait_ready(&b->user[i]);
-		fd[i] = take(b, 0);
-		send_get(&b->user[i]);
-		answer(&b->user[i], fd[i]);
+		fd[i] = connected(&users[i]);
+		send_get(&users[i]);
+		answer(&users[i], fd[i]);
 	}
 	upstream_release(&u->lease, true);
 	upstream_local_close(b->u, b->loop);
@@ -679,14 +579,12 @@ static void test_local_close(void **state)
 static void test_orphan(void **state)
 {
 	struct bench *b = *state;
-	struct user *u = &b->user[0];
+	struct user *u = &users[0];
 	int fd;
 	char c;
 
 	open_group(b, 1);
-	assert_false(acquire(u));
-	wait_ready(u);
-	fd = take(b, 0);
+	fd = connected(u);
 	upstream_orphan(&u->lease);
 	assert_int_equal(counter_read(&group_metrics(b)->active), 0);
 	upstream_local_close(b->u, b->loop);
@@ -703,22 +601,16 @@ static void test_orphan(void **state)
 static void test_sweep(void **state)
 {
 	struct bench *b = *state;
-	struct user *u = &b->user[0];
-	uint64_t till = sock_clock_us() + 5000000;
+	struct user *u = &users[0];
 	int fd;
 
 	b->config.timeouts.idle_us = 100000;
 	open_group(b, 1);
-	assert_false(acquire(u));
-	wait_ready(u);
-	fd = take(b, 0);
+	fd = connected(u);
 	send_get(u);
 	answer(u, fd);
 	upstream_release(&u->lease, true);
-	while (counter_read(&group_metrics(b)->idle)) {
-		assert_true(sock_clock_us() < till);
-		loop_turn(b->loop, 100000);
-	}
+	TURN_UNTIL(b, !counter_read(&group_metrics(b)->idle));
 	close(fd);
 }
 
@@ -730,7 +622,7 @@ static bool refuse_all(size_t bytes)
 static void test_no_memory(void **state)
 {
 	struct bench *b = *state;
-	struct user *u = &b->user[0];
+	struct user *u = &users[0];
 
 	open_group(b, 2);
 	mem_fault = refuse_all;
@@ -768,7 +660,7 @@ static void test_new_no_memory(void **state)
 static void test_same_and_json(void **state)
 {
 	struct bench *b = *state;
-	struct user *u = &b->user[0];
+	struct user *u = &users[0];
 	char want[512], *text;
 	size_t n;
 	FILE *out;
@@ -786,12 +678,12 @@ static void test_same_and_json(void **state)
 	assert_string_equal(upstream_name(b->u), "app");
 	for (int i = 0; i < 2; i++) {
 		/* Until the first server's turn has come. */
-		assert_false(acquire(&b->user[i]));
-		wait_ready(&b->user[i]);
+		assert_false(acquire(&users[i]));
+		wait_ready(&users[i]);
 	}
 	for (int i = 2; i < 8; i++) {
-		assert_false(acquire(&b->user[i]));
-		wait_ready(&b->user[i]);
+		assert_false(acquire(&users[i]));
+		wait_ready(&users[i]);
 	}
 	upstream_release(&u->lease, true);
 	out = open_memstream(&text, &n);

@@ -1,94 +1,36 @@
 /* Which servers are out: by what requests find out, and by what checks find
  * out, with listeners of the test's own. */
-#include <arpa/inet.h>
-#include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
+#include "upstream_fixture.h"
 
-#include <cmocka.h>
-
-#include "upstream/internal.h"
-
-#define SERVERS	4
 #define SECOND	1000000ull
 #define MS	1000u
 
-struct bench {
-	struct loop *loop;
-	struct metrics *metrics;
-	struct upstream *u;
-	struct config_server servers[SERVERS];
-	struct config_upstream config;
-	char text[SERVERS][NET_ADDR_TEXT];
-	int listener[SERVERS];
-};
-
 static struct bench bench;
-
-static void make_server(struct bench *b, unsigned i)
-{
-	struct net_addr *a = &b->servers[i].address.addr;
-
-	memset(a, 0, sizeof(*a));
-	a->len = sizeof(a->in);
-	a->in.sin_family = AF_INET;
-	a->in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	b->listener[i] = sock_listen(a, 64);
-	assert_true(b->listener[i] >= 0);
-	assert_int_equal(getsockname(b->listener[i], &a->sa, &a->len), 0);
-	net_addr_format(a, b->text[i]);
-	b->servers[i].address.text = b->text[i];
-	b->servers[i].weight = 1;
-}
 
 static int setup(void **state)
 {
 	struct bench *b = &bench;
 
-	memset(b, 0, sizeof(*b));
 	*state = b;
-	b->loop = loop_new(0);
-	b->metrics = metrics_new(1);
-	assert_true(b->loop && b->metrics);
-	for (unsigned i = 0; i < SERVERS; i++)
-		make_server(b, i);
-	b->config = (struct config_upstream){
-		.name = "app", .servers = b->servers, .n_servers = SERVERS,
-		.timeouts = { .connect_us = SECOND, .response_us = SECOND,
-			      .idle_us = SECOND },
-		.ejection = { .failures = 3, .max_percent = 50,
-			      .time_us = 10 * SECOND },
-		.check = { .path = "/health", .host = "h",
-			   .interval_us = MS, .timeout_us = 5 * SECOND,
-			   .rise = 2, .fall = 3 },
-	};
+	bench_init(b);
+	b->config.timeouts.connect_us = SECOND;
+	b->config.timeouts.response_us = SECOND;
+	b->config.timeouts.idle_us = SECOND;
+	b->config.ejection.failures = 3;
+	b->config.ejection.max_percent = 50;
+	b->config.ejection.time_us = 10 * SECOND;
+	b->config.check.path = "/health";
+	b->config.check.host = "h";
+	b->config.check.interval_us = MS;
+	b->config.check.timeout_us = 5 * SECOND;
+	b->config.check.rise = 2;
+	b->config.check.fall = 3;
 	return 0;
-}
-
-static void open_group(struct bench *b)
-{
-	b->u = upstream_new(&b->config, 1, b->metrics);
-	assert_non_null(b->u);
 }
 
 static int teardown(void **state)
 {
-	struct bench *b = *state;
-
-	upstream_local_close(b->u, b->loop);
-	loop_turn(b->loop, 0);
-	upstream_put(b->u);
-	loop_turn(b->loop, 0);
-	loop_free(b->loop);
-	metrics_free(b->metrics);
-	for (unsigned i = 0; i < SERVERS; i++)
-		if (b->listener[i] >= 0)
-			close(b->listener[i]);
+	bench_fini(*state);
 	return 0;
 }
 
@@ -120,7 +62,7 @@ static void test_failures_in_a_row(void **state)
 	struct bench *b = *state;
 	uint64_t now = b->loop->now_us;
 
-	open_group(b);
+	bench_open(b);
 	failures(b, 0, 2, now);
 	praise(b, 0);
 	failures(b, 0, 2, now);
@@ -138,7 +80,7 @@ static void test_on_trial(void **state)
 	struct bench *b = *state;
 	uint64_t now = b->loop->now_us, later = now + 10 * SECOND;
 
-	open_group(b);
+	bench_open(b);
 	failures(b, 0, 3, now);
 	assert_true(out(b, 0, later - 1));
 	assert_false(out(b, 0, later));
@@ -154,7 +96,7 @@ static void test_trial_passed(void **state)
 	uint64_t past = b->loop->now_us - 20 * SECOND;
 	uint64_t now = b->loop->now_us;
 
-	open_group(b);
+	bench_open(b);
 	failures(b, 0, 3, past);
 	assert_false(out(b, 0, now));
 	praise(b, 0);
@@ -170,7 +112,7 @@ static void test_late_success(void **state)
 	struct bench *b = *state;
 	uint64_t now = b->loop->now_us;
 
-	open_group(b);
+	bench_open(b);
 	failures(b, 0, 3, now);
 	praise(b, 0);
 	assert_true(out(b, 0, now));
@@ -182,7 +124,7 @@ static void test_cap(void **state)
 	struct bench *b = *state;
 	uint64_t now = b->loop->now_us, later = now + 10 * SECOND;
 
-	open_group(b);
+	bench_open(b);
 	for (unsigned i = 0; i < SERVERS; i++)
 		failures(b, i, 9, now);
 	assert_true(out(b, 0, now) && out(b, 1, now));
@@ -197,7 +139,7 @@ static void test_cap_of_one(void **state)
 	struct bench *b = *state;
 
 	b->config.n_servers = 1;
-	open_group(b);
+	bench_open(b);
 	failures(b, 0, 100, 1);
 	assert_false(out(b, 0, 1));
 }
@@ -207,7 +149,7 @@ static void test_cap_of_all(void **state)
 	struct bench *b = *state;
 
 	b->config.ejection.max_percent = 100;
-	open_group(b);
+	bench_open(b);
 	for (unsigned i = 0; i < SERVERS; i++)
 		failures(b, i, 3, 1);
 	for (unsigned i = 0; i < SERVERS; i++)
@@ -219,7 +161,7 @@ static void test_never(void **state)
 	struct bench *b = *state;
 
 	b->config.ejection.failures = 0;
-	open_group(b);
+	bench_open(b);
 	failures(b, 0, 1000, 1);
 	assert_false(out(b, 0, 1));
 }
@@ -243,7 +185,7 @@ static void test_rise_and_fall(void **state)
 	struct bench *b = *state;
 	uint64_t now = b->loop->now_us;
 
-	open_group(b);
+	bench_open(b);
 	bad(b, 2);
 	good(b, 1);
 	bad(b, 2);
@@ -266,7 +208,7 @@ static void test_checks_know_no_cap(void **state)
 	struct bench *b = *state;
 
 	b->config.n_servers = 1;
-	open_group(b);
+	bench_open(b);
 	bad(b, 3);
 	assert_true(out(b, 0, 1));
 }
@@ -278,7 +220,7 @@ static void test_checks_and_ejection(void **state)
 	struct bench *b = *state;
 	uint64_t now = b->loop->now_us;
 
-	open_group(b);
+	bench_open(b);
 	failures(b, 0, 3, now);
 	good(b, 5);
 	assert_true(out(b, 0, now));
@@ -294,27 +236,8 @@ static void begin(struct bench *b, enum config_check type)
 {
 	b->config.n_servers = 1;
 	b->config.check.type = type;
-	open_group(b);
+	bench_open(b);
 	upstream_local_start(b->u, b->loop);
-}
-
-#define TURN_UNTIL(b, cond)						\
-	do {								\
-		uint64_t till_ = sock_clock_us() + 5 * SECOND;		\
-									\
-		while (!(cond)) {					\
-			assert_true(sock_clock_us() < till_);		\
-			loop_turn((b)->loop, MS);			\
-		}							\
-	} while (0)
-
-static int take(struct bench *b)
-{
-	struct net_addr from;
-	int fd;
-
-	TURN_UNTIL(b, (fd = sock_accept(b->listener[0], &from)) >= 0);
-	return fd;
 }
 
 static void read_request(struct bench *b, int fd, char *text, size_t size)
@@ -335,7 +258,7 @@ static void read_request(struct bench *b, int fd, char *text, size_t size)
 static void answer(struct bench *b, const char *text)
 {
 	char request[1024];
-	int fd = take(b);
+	int fd = take(b, 0);
 
 	read_request(b, fd, request, sizeof(request));
 	if (text)
@@ -396,7 +319,7 @@ static void test_http_request(void **state)
 	int fd;
 
 	begin(b, CHECK_HTTP);
-	fd = take(b);
+	fd = take(b, 0);
 	read_request(b, fd, text, sizeof(text));
 	assert_string_equal(text, "GET /health HTTP/1.1\r\nHost: h\r\n"
 			    "User-Agent: agentproxyd\r\n"
@@ -412,7 +335,7 @@ static void test_http_host_is_the_address(void **state)
 
 	b->config.check.host = NULL;
 	begin(b, CHECK_HTTP);
-	fd = take(b);
+	fd = take(b, 0);
 	read_request(b, fd, text, sizeof(text));
 	snprintf(want, sizeof(want), "\r\nHost: %s\r\n", b->text[0]);
 	assert_non_null(strstr(text, want));
@@ -448,7 +371,7 @@ static void test_http_timeout(void **state)
 
 	b->config.check.timeout_us = 10 * MS;
 	begin(b, CHECK_HTTP);
-	fd = take(b);
+	fd = take(b, 0);
 	read_request(b, fd, text, sizeof(text));
 	TURN_UNTIL(b, b->u->servers[0].bad_checks == 1);
 	/* It is not left open. */
@@ -464,7 +387,7 @@ static void test_other_worker(void **state)
 
 	b->config.n_servers = 1;
 	b->config.check.type = CHECK_TCP;
-	open_group(b);
+	bench_open(b);
 	assert_non_null(other);
 	upstream_local_start(b->u, other);
 	loop_turn(other, 0);
@@ -480,7 +403,7 @@ static void test_stop(void **state)
 	int fd;
 
 	begin(b, CHECK_HTTP);
-	fd = take(b);
+	fd = take(b, 0);
 	read_request(b, fd, text, sizeof(text));
 	checks_stop(b->u, b->loop);
 	loop_turn(b->loop, 0);
