@@ -590,7 +590,7 @@ static void check_reverse(struct loader *l, const struct node *map,
 			  struct config_agent *agent)
 {
 	static const char *const of_dialling[] = {
-		"socket", "connections", "balance", "msgpack_shape",
+		"socket", "balance", "msgpack_shape",
 	};
 
 	for (unsigned i = 0; i < ARRAY_LEN(of_dialling); i++)
@@ -607,7 +607,6 @@ static void check_reverse(struct loader *l, const struct node *map,
 	if (agent->raw_body)
 		loader_fault_at(l, map, "raw_body",
 				"agents that dial in speak JSON");
-	agent->connections = 0;
 }
 
 /* go-v2 and v1 are JSON; v1 agents want less at a time. */

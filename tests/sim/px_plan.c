@@ -124,6 +124,11 @@ static void plan_agent(struct px *px, struct px_agent *a, unsigned i)
 	plan_dialect(px, a);
 	a->reverse = a->dialect != WIRE_V1 && a->speaks == WIRE_JSON &&
 		     chance(px, 500);
+	/* So few links and so little depth that workers borrow several. */
+	if (a->reverse && px->n_workers > 2 && a->max_connections > 1) {
+		a->connections = 2;
+		a->depth = 1;
+	}
 	a->answers_complete = a->temper.no_ids || chance(px, 800);
 	a->complete = a->answers_complete ?
 		      chance(px, 700) ? "auto" : "always" :

@@ -297,9 +297,9 @@ static void test_reverse(void **state)
 	{ L DOOR "agents: { a: { reverse: { tokn: x } } }\n",
 	  "f:3:27: agents.a.reverse.tokn: unknown key, did you mean `token`?\n"
 	},
-	{ L DOOR "agents: { a: { reverse: true, socket: /x, connections: 2 } }\n",
+	{ L DOOR "agents: { a: { reverse: true, socket: /x, balance: random } }\n",
 	  "f:3:39: agents.a.socket: has no effect: the agent dials in\n"
-	  "f:3:56: agents.a.connections: has no effect: the agent dials in\n" },
+	  "f:3:52: agents.a.balance: has no effect: the agent dials in\n" },
 	{ L DOOR "agents: { a: { reverse: true, dialect: v1 } }\n",
 	  "f:3:14: agents.a.dialect: agents that dial in speak v2 or go\n" },
 	{ L DOOR "agents: { a: { reverse: true, encoding: msgpack } }\n",
@@ -328,13 +328,14 @@ static void test_reverse(void **state)
 	config = load_good(L "agent_listener: { address: 'unix:/d', mode: 0600 }\n"
 		      "agents: { a: { reverse: { token: secret-of-a } },\n"
 		      "          b: { reverse: true, dialect: go, "
-		      "config: { x: 1 } } }\n");
+		      "config: { x: 1 }, connections: 2 } }\n");
 	assert_string_equal(config->agent_listener.address.text, "unix:/d");
 	assert_int_equal(config->agent_listener.mode, 0600);
 	assert_true(config->agents[0].reverse);
 	assert_string_equal(config->agents[0].reverse_token, "secret-of-a");
 	assert_int_equal(config->agents[0].n_sockets, 0);
-	assert_int_equal(config->agents[0].connections, 0);
+	assert_int_equal(config->agents[0].connections, 4);
+	assert_int_equal(config->agents[1].connections, 2);
 	assert_true(config->agents[1].reverse);
 	assert_null(config->agents[1].reverse_token);
 	config_free(config);
