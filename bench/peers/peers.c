@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -93,6 +94,64 @@ int peer_connect(const char *address)
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	fcntl(fd, F_SETFL, O_NONBLOCK);
 	return fd;
+}
+
+/* ---- those that count heads ------------------------------------------------ */
+
+static volatile sig_atomic_t asked;
+
+static void on_signal(int sig)
+{
+	(void)sig;
+	asked = 1;
+}
+
+static void watch(int epoll_fd, int fd, bool listener, size_t size)
+{
+	struct peer_conn *c = must_realloc(NULL, size);
+	struct epoll_event e = { .events = EPOLLIN, .data.ptr = c };
+
+	memset(c, 0, size);
+	c->fd = fd;
+	c->listener = listener;
+	epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &e);
+}
+
+void peer_serve(const char *address, size_t size,
+		bool (*on_readable)(struct peer_conn *c),
+		const uint64_t *heads)
+{
+	struct epoll_event events[64];
+	int epoll_fd = epoll_create1(0), listener = peer_listen(address);
+
+	signal(SIGUSR1, on_signal);
+	fcntl(listener, F_SETFL, O_NONBLOCK);
+	watch(epoll_fd, listener, true, size);
+	for (;;) {
+		int n = epoll_wait(epoll_fd, events, 64, -1);
+
+		if (asked) {
+			asked = 0;
+			printf("{\"heads\":%llu}\n",
+			       (unsigned long long)*heads);
+			fflush(stdout);
+		}
+		for (int i = 0; i < n; i++) {
+			struct peer_conn *c = events[i].data.ptr;
+			int fd;
+
+			if (!c->listener) {
+				if (!on_readable(c)) {
+					close(c->fd);
+					free(c);
+				}
+				continue;
+			}
+			fd = accept4(c->fd, NULL, NULL, SOCK_NONBLOCK);
+			if (fd >= 0)
+				watch(epoll_fd, fd, false, size);
+		}
+	}
 }
 
 /* ---- slow peers ---------------------------------------------------------- */

@@ -2,6 +2,7 @@
 #ifndef BENCH_PEERS_H
 #define BENCH_PEERS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/epoll.h>
@@ -14,6 +15,20 @@ void *must_realloc(void *p, size_t n);
  * cannot, peer_connect() returns -1 with errno. */
 int peer_listen(const char *address);
 int peer_connect(const char *address);
+
+/* A connection of peer_serve()'s; whoever has more begins with it. */
+struct peer_conn {
+	int fd;
+	bool listener;
+};
+
+/*
+ * Accepts and reads for ever. A connection is `size` bytes, zeroed. on_readable
+ * returns false when it is over. SIGUSR1 prints {"heads":N}.
+ */
+void peer_serve(const char *address, size_t size,
+		bool (*on_readable)(struct peer_conn *c),
+		const uint64_t *heads) __attribute__((noreturn));
 
 /*
  * What a slow peer has read and not looked at yet. All wait for the same time,

@@ -8,17 +8,8 @@
  */
 #include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <getopt.h>
-#include <signal.h>
-#include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include "peers.h"
 
@@ -28,8 +19,7 @@ enum { HELLO = 1, DISCONNECT = 2, NOTIFY = 3, AGENT_HELLO = 101,
        AGENT_DISCONNECT = 102, ACK = 103 };
 
 struct link {
-	int fd;
-	bool listener;
+	struct peer_conn peer;
 	char in[4 * FRAME_MAX], out[4 * FRAME_MAX];
 	size_t n_in, n_out;
 };
@@ -40,14 +30,6 @@ struct cursor {
 };
 
 static uint64_t heads;
-static volatile sig_atomic_t asked;
-static int epoll_fd;
-
-static void on_signal(int sig)
-{
-	(void)sig;
-	asked = 1;
-}
 
 /* ---- the encoding: numbers of 4 + 7 + 7 ... bits ---------------------------------- */
 
@@ -202,10 +184,11 @@ static bool on_frame(struct link *l, const unsigned char *p, size_t n)
 	}
 }
 
-static bool read_link(struct link *l)
+static bool read_link(struct peer_conn *peer)
 {
+	struct link *l = (struct link *)peer;
 	size_t at = 0;
-	ssize_t n = recv(l->fd, l->in + l->n_in, sizeof(l->in) - l->n_in, 0);
+	ssize_t n = recv(peer->fd, l->in + l->n_in, sizeof(l->in) - l->n_in, 0);
 
 	if (n <= 0)
 		return n < 0 && errno == EAGAIN;
@@ -225,7 +208,7 @@ static bool read_link(struct link *l)
 	}
 	l->n_in -= at;
 	memmove(l->in, l->in + at, l->n_in);
-	n = send(l->fd, l->out, l->n_out, MSG_NOSIGNAL);
+	n = send(peer->fd, l->out, l->n_out, MSG_NOSIGNAL);
 	if (n < 0)
 		return errno == EAGAIN;
 	l->n_out -= (size_t)n;
@@ -233,57 +216,9 @@ static bool read_link(struct link *l)
 	return true;
 }
 
-static void watch(int fd, bool listener)
-{
-	struct link *l = must_realloc(NULL, sizeof(*l));
-	struct epoll_event e = { .events = EPOLLIN, .data.ptr = l };
-
-	l->fd = fd;
-	l->listener = listener;
-	l->n_in = l->n_out = 0;
-	epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &e);
-}
-
-static void serve(void)
-{
-	struct epoll_event events[64];
-
-	for (;;) {
-		int n = epoll_wait(epoll_fd, events, 64, -1);
-
-		if (asked) {
-			asked = 0;
-			printf("{\"heads\":%llu}\n", (unsigned long long)heads);
-			fflush(stdout);
-		}
-		for (int i = 0; i < n; i++) {
-			struct link *l = events[i].data.ptr;
-
-			if (l->listener) {
-				int fd = accept4(l->fd, NULL, NULL,
-						 SOCK_NONBLOCK);
-
-				if (fd >= 0)
-					watch(fd, false);
-			} else if (!read_link(l)) {
-				close(l->fd);
-				free(l);
-			}
-		}
-	}
-}
-
 int main(int argc, char **argv)
 {
-	int fd;
-
 	if (argc != 3 || strcmp(argv[1], "-s") != 0)
 		die("usage: spoe -s SOCKET");
-	signal(SIGUSR1, on_signal);
-	epoll_fd = epoll_create1(0);
-	fd = peer_listen(argv[2]);
-	fcntl(fd, F_SETFL, O_NONBLOCK);
-	watch(fd, true);
-	serve();
-	return 0;
+	peer_serve(argv[2], sizeof(struct link), read_link, &heads);
 }
