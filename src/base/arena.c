@@ -7,7 +7,7 @@
 #include "base/mem.h"
 #include "base/poison.h"
 
-#define POOL_MAX	256	/* free chunks kept: 2 MiB */
+#define POOL_MAX	512	/* free chunks kept: 2 MiB */
 #define CHUNK_DATA	(ARENA_CHUNK - sizeof(struct arena_chunk))
 
 /* Where an arena without a chunk points: never NULL, for an allocation of no

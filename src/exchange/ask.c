@@ -130,7 +130,8 @@ static const struct slice *put_slices(struct slice **array, char **text,
 static void note_audit(struct party *p, struct record_agent *r,
 		       const struct audit *audit)
 {
-	struct audit_room *room = &p->audit[r->event];
+	struct arena *a = &p->ex->arena;
+	struct audit_room *room;
 	unsigned n = audit->n_tags + audit->n_rules + audit->n_reasons;
 	size_t size = slices_size(audit->tags, audit->n_tags) +
 		slices_size(audit->rules, audit->n_rules) +
@@ -140,9 +141,15 @@ static void note_audit(struct party *p, struct record_agent *r,
 
 	if (n == 0)
 		return;
+	if (!p->audit)
+		p->audit = arena_zalloc(a, (EVENT_RESPONSE_CHUNK + 1) *
+					   sizeof(*p->audit));
+	if (!p->audit)
+		return;
+	room = &p->audit[r->event];
 	if (size > room->size) {
 		size += room->size;
-		text = arena_alloc(&p->ex->arena, size);
+		text = arena_alloc(a, size);
 		if (!text)
 			return;
 		*room = (struct audit_room){ text, size };

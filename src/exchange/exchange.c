@@ -707,9 +707,8 @@ void exchange_withdraw_calls(struct exchange *ex, enum wire_cancel why)
 	for (unsigned i = 0; i < ex->n_parties; i++)
 		if (!ex->parties[i].observer)
 			agent_withdraw(&ex->parties[i].head_call, why);
-	agent_withdraw(&ex->request.call, why);
-	agent_withdraw(&ex->response.call, why);
-	ex->request.asking = ex->response.asking = false;
+	stages_withdraw(&ex->request, why);
+	stages_withdraw(&ex->response, why);
 	ex->request.heads_pending = ex->response.heads_pending = 0;
 	ex->agents_us += ex->worker->loop->now_us - ex->asks_since_us;
 	ex->asks = 0;

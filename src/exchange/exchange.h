@@ -211,7 +211,7 @@ struct party {
 	uint16_t fail_status;		/* of a failure under deny */
 	uint8_t fail_cause;
 	struct record_agent *record[EVENT_RESPONSE_CHUNK + 1];
-	struct audit_room audit[EVENT_RESPONSE_CHUNK + 1];
+	struct audit_room *audit;	/* by kind of event; NULL: none yet */
 };
 
 /* An agent's place in a flow's body. */
@@ -232,6 +232,22 @@ enum flow_state {
 	FLOW_IDLE, FLOW_HEAD, FLOW_BODY, FLOW_FLUSHING, FLOW_DONE, FLOW_ABORTED,
 };
 
+/* What a flow has while agents get its body. */
+struct chunk_ask {
+	struct flow *flow;
+	bool total_known;		/* Content-Length, as it came */
+	uint64_t total_size;
+	uint64_t last_us;		/* when the last one was asked */
+	struct deadline deadline;	/* the next one is due */
+	/* The chunk in question. */
+	struct agent_call call;
+	struct outq bytes;
+	struct bslice *pieces;
+	unsigned pieces_cap;
+	unsigned stage;
+	struct event event;
+};
+
 struct flow_kind {
 	enum event_type head_event, chunk_event;
 	unsigned side;			/* SIDE_* */
@@ -248,7 +264,7 @@ struct flow {
 	bool judged;			/* all agents have allowed the head */
 	bool has_body;
 	bool source_ended, source_paused;
-	bool asking;			/* a chunk is in question */
+	bool asking;			/* a chunk is in question: chunk */
 	bool mutated;			/* some agent changed the body */
 	bool chunk_through;		/* a chunk has passed all stages */
 	bool ended;			/* the end has passed all stages */
@@ -264,24 +280,16 @@ struct flow {
 	/* Body. */
 	struct stage *stages;
 	unsigned n_stages;
-	bool total_known;		/* Content-Length, as it came */
-	uint64_t total_size;
+	struct chunk_ask *chunk;	/* NULL without stages */
 	struct outq held;		/* passed all stages, waits to go on */
 	struct http_head *trailers;	/* copied, or NULL */
-	/* The chunk in question. */
-	struct agent_call call;
-	struct outq asked;
-	struct bslice *pieces;
-	unsigned pieces_cap, asked_stage;
-	uint64_t last_chunk_us;
-	struct deadline chunk_deadline;
 	struct task pump_task;
 	uint64_t accounted;		/* taken from the budget of held bytes */
 	/* The agent that has what is accounted shown as held for it. */
 	struct agent_metrics *held_for;
 
-	/* Written whole before they are asked; not zeroed before. */
-	struct event head_event, chunk_event;
+	/* Written whole before it is asked; not zeroed before. */
+	struct event head_event;
 };
 
 /* ---- the exchange ----------------------------------------------------------- */
@@ -440,6 +448,8 @@ bool stages_init(struct flow *f) MUST_CHECK;
 void stages_fini(struct flow *f);
 /* Drops what waits in them. */
 void stages_clear(struct flow *f);
+/* The chunk in question is not asked any more. */
+void stages_withdraw(struct flow *f, enum wire_cancel why);
 /* Puts the next chunk before its agent if one is ready; moves what needs no
  * asking. */
 void stages_pump(struct flow *f);

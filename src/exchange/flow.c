@@ -31,15 +31,12 @@ void flow_init(struct flow *f, struct exchange *ex,
 	f->kind = kind;
 	outq_init(&f->held, pool);
 	outq_share(&f->held, BLOCK_KEPT);
-	outq_init(&f->asked, pool);
 }
 
 void flow_fini(struct flow *f)
 {
 	outq_clear(&f->held);
-	outq_clear(&f->asked);
 	stages_fini(f);
-	deadline_stop(&f->chunk_deadline);
 	task_cancel(&f->pump_task);
 }
 
@@ -47,7 +44,6 @@ void flow_abort(struct flow *f, const char *why)
 {
 	if (f->state == FLOW_DONE || !flow_set_state(f, FLOW_ABORTED, why))
 		return;
-	deadline_stop(&f->chunk_deadline);
 	task_cancel(&f->pump_task);
 	outq_clear(&f->held);
 	stages_clear(f);
@@ -371,7 +367,7 @@ static void account(struct flow *f)
 
 	if (!f->has_body)
 		return;
-	n = f->held.bytes + f->asked.bytes + stages_bytes(f);
+	n = f->held.bytes + stages_bytes(f);
 	if (n != f->accounted && !held_account(f, n) && goes_on(f) &&
 	    stages_keep(f))
 		stages_overload(f);

@@ -27,6 +27,20 @@ static void hold_for(struct flow *f, struct agent_metrics *m)
 	counter_add(&m->held_bytes, f->accounted);
 }
 
+static bool chunk_init(struct flow *f)
+{
+	struct exchange *ex = f->ex;
+
+	f->chunk = arena_zalloc(&ex->arena, sizeof(*f->chunk));
+	if (!f->chunk)
+		return false;
+	f->chunk->flow = f;
+	f->chunk->total_known = f->head.framing == HTTP_BODY_LENGTH;
+	f->chunk->total_size = f->head.content_length;
+	outq_init(&f->chunk->bytes, &ex->worker->loop->blocks);
+	return true;
+}
+
 bool stages_init(struct flow *f)
 {
 	struct exchange *ex = f->ex;
@@ -58,15 +72,15 @@ bool stages_init(struct flow *f)
 			hold_for(f, p->metrics);
 		n++;
 	}
-	f->n_stages = n;
 	if (n == 0) {
 		f->ended = f->source_ended;
 		return true;
 	}
+	if (!chunk_init(f))
+		return false;
+	f->n_stages = n;
 	outq_move(&f->stages[0].in, &f->held);
 	f->stages[0].in_end = f->source_ended;
-	f->total_known = f->head.framing == HTTP_BODY_LENGTH;
-	f->total_size = f->head.content_length;
 	return true;
 }
 
@@ -74,17 +88,28 @@ void stages_clear(struct flow *f)
 {
 	for (unsigned i = 0; i < f->n_stages; i++)
 		outq_clear(&f->stages[i].in);
+	if (f->chunk)
+		deadline_stop(&f->chunk->deadline);
 }
 
 void stages_fini(struct flow *f)
 {
 	stages_clear(f);
+	if (f->chunk)
+		outq_clear(&f->chunk->bytes);
 	f->n_stages = 0;
+}
+
+void stages_withdraw(struct flow *f, enum wire_cancel why)
+{
+	if (f->chunk)
+		agent_withdraw(&f->chunk->call, why);
+	f->asking = false;
 }
 
 size_t stages_bytes(const struct flow *f)
 {
-	size_t n = 0;
+	size_t n = f->chunk ? f->chunk->bytes.bytes : 0;
 
 	for (unsigned i = 0; i < f->n_stages; i++)
 		n += f->stages[i].in.bytes;
@@ -93,7 +118,7 @@ size_t stages_bytes(const struct flow *f)
 
 static bool in_question(const struct flow *f, unsigned i)
 {
-	return f->asking && f->asked_stage == i;
+	return f->asking && f->chunk->stage == i;
 }
 
 bool stages_full(const struct flow *f)
@@ -153,7 +178,7 @@ bool stages_hold(const struct flow *f)
 		return false;
 	/* An agent that is left out may have a chunk in question: it may still
 	 * refuse it, or change its length. */
-	if (f->asking && f->stages[f->asked_stage].out)
+	if (f->asking && f->stages[f->chunk->stage].out)
 		return true;
 	if (f->ended || f->chunk_through)
 		return false;
@@ -254,8 +279,9 @@ static bool check_size(struct flow *f, struct stage *st)
 		return true;
 	/* A length that was announced counts before its bytes have come; the
 	 * stages behind the first may get less or more than it. */
-	if (st == &f->stages[0] && f->total_known && f->total_size > n)
-		n = f->total_size;
+	if (st == &f->stages[0] && f->chunk->total_known &&
+	    f->chunk->total_size > n)
+		n = f->chunk->total_size;
 	if (n <= agent_session_max_body(&st->party->session,
 					st->party->config->max_body))
 		return true;
@@ -266,7 +292,7 @@ static bool check_size(struct flow *f, struct stage *st)
 
 static void on_chunk_time(struct deadline *d)
 {
-	flow_pump(container_of(d, struct flow, chunk_deadline));
+	flow_pump(container_of(d, struct chunk_ask, deadline)->flow);
 }
 
 static bool ready(struct flow *f, unsigned i)
@@ -284,11 +310,11 @@ static bool ready(struct flow *f, unsigned i)
 	if (i > 0 ||
 	    st->in.bytes >= agent_session_chunk_size(&st->party->session))
 		return true;
-	age = loop->now_us - f->last_chunk_us;
+	age = loop->now_us - f->chunk->last_us;
 	if (age >= FLOW_CHUNK_US)
 		return true;
-	if (!deadline_running(&f->chunk_deadline))
-		deadline_start(loop, &f->chunk_deadline, FLOW_CHUNK_US,
+	if (!deadline_running(&f->chunk->deadline))
+		deadline_start(loop, &f->chunk->deadline, FLOW_CHUNK_US,
 			       on_chunk_time);
 	return false;
 }
@@ -319,36 +345,37 @@ static void on_chunk_reply(struct agent_call *call,
 static void ask_chunk(struct flow *f, unsigned i)
 {
 	struct stage *st = &f->stages[i];
+	struct chunk_ask *ask = f->chunk;
 	struct party *p = st->party;
-	struct event_chunk *c = &f->chunk_event.chunk;
+	struct event_chunk *c = &ask->event.chunk;
 	size_t n = st->in.bytes;
 	uint64_t timeout_us;
 	enum cause cause;
 
 	if (st->mode != BODY_BUFFER)
 		n = min_size(n, agent_session_chunk_size(&p->session));
-	if (!outq_take(&f->asked, &st->in, n) ||
-	    !chunk_pieces(&f->asked, &f->ex->arena, &f->pieces,
-			  &f->pieces_cap, c)) {
+	if (!outq_take(&ask->bytes, &st->in, n) ||
+	    !chunk_pieces(&ask->bytes, &f->ex->arena, &ask->pieces,
+			  &ask->pieces_cap, c)) {
 		exchange_no_memory(f->ex);
 		return;
 	}
 	st->so_far += n;
-	f->chunk_event.type = f->kind->chunk_event;
-	f->chunk_event.meta = &f->ex->meta;
+	ask->event.type = f->kind->chunk_event;
+	ask->event.meta = &f->ex->meta;
 	c->bytes = n;
 	c->is_last = st->in_end && outq_empty(&st->in);
-	c->total_known = f->total_known;
-	c->total_size = f->total_size;
+	c->total_known = ask->total_known;
+	c->total_size = ask->total_size;
 	c->index = st->index;
 	c->bytes_so_far = st->so_far;
-	f->asked_stage = i;
+	ask->stage = i;
 	f->asking = true;
-	f->last_chunk_us = f->ex->worker->loop->now_us;
-	deadline_stop(&f->chunk_deadline);
-	timeout_us = ask_timeout(p, f->kind->chunk_event, &f->call, &cause);
+	ask->last_us = f->ex->worker->loop->now_us;
+	deadline_stop(&ask->deadline);
+	timeout_us = ask_timeout(p, f->kind->chunk_event, &ask->call, &cause);
 	ask_begin(f->ex);
-	agent_ask(&f->call, &p->session, &f->chunk_event, timeout_us, cause,
+	agent_ask(&ask->call, &p->session, &ask->event, timeout_us, cause,
 		  on_chunk_reply);
 }
 
@@ -387,14 +414,14 @@ static bool mutate(struct flow *f, struct stage *st, const struct decision *d,
 
 	if (!m->present)
 		return true;
-	if (m->data.n != f->asked.bytes &&
+	if (m->data.n != f->chunk->bytes.bytes &&
 	    !(st->party->agent_config->may_mutate & f->kind->mutate_bit))
 		return false;
-	outq_clear(&f->asked);
+	outq_clear(&f->chunk->bytes);
 	f->mutated = true;
 	if (m->data.n == 0)
 		return true;
-	if (!outq_ref(&f->asked, block, m->data.p, m->data.n))
+	if (!outq_ref(&f->chunk->bytes, block, m->data.p, m->data.n))
 		exchange_no_memory(f->ex);
 	return true;
 }
@@ -405,7 +432,7 @@ static void leave_out(struct flow *f, unsigned i, bool last)
 	struct stage *st = &f->stages[i];
 
 	st->ended |= last;
-	pass(f, i, &f->asked, last);
+	pass(f, i, &f->chunk->bytes, last);
 	stages_leave_out(st->party);
 }
 
@@ -416,7 +443,7 @@ static void on_decision(struct flow *f, unsigned i,
 	struct stage *st = &f->stages[i];
 	struct party *p = st->party;
 	enum event_type type = f->kind->chunk_event;
-	bool last = f->chunk_event.chunk.is_last;
+	bool last = f->chunk->event.chunk.is_last;
 	bool more = d->needs_more && !last;
 	struct agent_reply failure = *reply;
 
@@ -441,15 +468,15 @@ static void on_decision(struct flow *f, unsigned i,
 	p->needs_more[f->kind->side] = more;
 	st->index++;
 	st->ended = last;
-	pass(f, i, &f->asked, last);
+	pass(f, i, &f->chunk->bytes, last);
 }
 
 static void on_chunk_reply(struct agent_call *call,
 			   const struct agent_reply *reply)
 {
-	struct flow *f = container_of(call, struct flow, call);
+	struct flow *f = container_of(call, struct chunk_ask, call)->flow;
 	struct exchange *ex = f->ex;
-	unsigned i = f->asked_stage;
+	unsigned i = f->chunk->stage;
 	struct party *p = f->stages[i].party;
 
 	f->asking = false;
@@ -457,7 +484,7 @@ static void on_chunk_reply(struct agent_call *call,
 	if (reply->cause == CAUSE_NONE)
 		on_decision(f, i, reply);
 	else if (ask_failed(p, f, f->kind->chunk_event, reply))
-		leave_out(f, i, f->chunk_event.chunk.is_last);
+		leave_out(f, i, f->chunk->event.chunk.is_last);
 	if (!exchange_open(ex) || ex->answered)
 		return;
 	/* Between two chunks of the request an early response has its turn. */

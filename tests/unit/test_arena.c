@@ -70,11 +70,11 @@ static void test_reset_keeps_one(void **state)
 	arena_init(&a, &pool);
 	arena_reset(&a);
 	for (int i = 0; i < 10; i++)
-		assert_non_null(arena_alloc(&a, 8000));
+		assert_non_null(arena_alloc(&a, ARENA_CHUNK - 100));
 	assert_int_equal(pool.live, 10);
 	arena_reset(&a);
 	assert_true(pool.live <= 1);
-	assert_non_null(arena_alloc(&a, 8000));
+	assert_non_null(arena_alloc(&a, ARENA_CHUNK - 100));
 	assert_int_equal(pool.live, 1);
 	arena_fini(&a);
 	arena_pool_fini(&pool);
@@ -88,9 +88,9 @@ static void test_pool_is_bounded(void **state)
 	arena_pool_init(&pool);
 	arena_init(&a, &pool);
 	for (int i = 0; i < 1000; i++)
-		assert_non_null(arena_alloc(&a, 8000));
+		assert_non_null(arena_alloc(&a, ARENA_CHUNK - 100));
 	arena_fini(&a);
-	assert_int_equal(pool.n_free, 256);
+	assert_int_equal(pool.n_free, 512);
 	arena_pool_fini(&pool);
 }
 
