@@ -353,8 +353,9 @@ static void on_call_deadline(struct deadline *d)
 
 	if (call->state == CALL_QUEUED) {
 		call_unqueue(l, call);
-		/* One that dials in is waited for as long as that. */
-		call_fail(call, l->agent->hub && !l->n_up ? CAUSE_CONNECT :
+		/* A first link is waited for, and may take longer than that:
+		 * it is the link that is missing then, no answer is late. */
+		call_fail(call, !l->n_up ? CAUSE_CONNECT :
 			  (enum cause)call->timeout_cause,
 			  "the time-out was over before there was a link");
 		return;

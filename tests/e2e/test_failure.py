@@ -30,6 +30,16 @@ def test_never_there(env):
         os.unlink(env.path("access.log"))
 
 
+def test_never_there_in_time(env):
+    """No answer was late: the link is what is missing, however short the
+    agent's time is."""
+    d = env.proxy(env.origin().port, {"waf": {"timeout": "50ms"}},
+                  ready=False)
+    r = fetch(d.port)
+    eq((r.status, r.get("retry-after") is not None), (503, True))
+    eq(d.access()[0]["agents"][0]["cause"], "connect")
+
+
 def test_comes_late(env):
     d = env.proxy(env.origin().port, {"waf": {}}, ready=False)
     eq(d.admin("/readyz").status, 503)
