@@ -186,6 +186,16 @@ static unsigned own_links(struct place *x, unsigned w)
 				      instances[0].links_up);
 }
 
+/* The first worker that has links of its own: the one that lends. */
+static unsigned owner_of(struct place *x)
+{
+	unsigned w = 0;
+
+	while (w < N - 1 && !own_links(x, w))
+		w++;
+	return w;
+}
+
 /* Of its own links, when they have shown their ids. */
 static unsigned own_depth(struct place *x, unsigned w)
 {
@@ -203,6 +213,15 @@ static bool all_linked(struct place *x)
 	       agent_links_up(x->agent, 2);
 }
 
+/* A link that all workers may ask over. */
+static struct peer *linked(struct place *x)
+{
+	struct peer *p = registered(x);
+
+	turn_until(x, all_linked(x));
+	return p;
+}
+
 static void begin(struct place *x, struct ask *a, unsigned w)
 {
 	char id[EVENT_ID_LEN + 1];
@@ -214,6 +233,15 @@ static void begin(struct place *x, struct ask *a, unsigned w)
 	a->meta.client_ip = SLICE("192.0.2.7");
 	a->meta.protocol = SLICE("HTTP/1.1");
 	agent_session_init(&a->session, x->agent, x->loops[w], &a->meta);
+}
+
+/* A head of worker w's, which p has and has not answered yet. */
+static void asked(struct place *x, struct peer *p, struct ask *a, unsigned w,
+		  struct frame *f)
+{
+	begin(x, a, w);
+	ask_head(a, 5000 * MS);
+	get_event(x, p, f);
 }
 
 static void finish(struct place *x, struct peer *p, struct ask *a)
@@ -233,9 +261,7 @@ static void exchange(struct place *x, struct peer *p, unsigned w)
 	struct frame f;
 	struct ask a;
 
-	begin(x, &a, w);
-	ask_head(&a, 5000 * MS);
-	get_event(x, p, &f);
+	asked(x, p, &a, w, &f);
 	assert_int_equal(f.type, FRAME_REQUEST_HEAD);
 	expect_id(&f, &a);
 	answer(p, f.id);
@@ -255,9 +281,8 @@ static void exchange(struct place *x, struct peer *p, unsigned w)
 static void test_all_workers_on_one_link(void **state)
 {
 	struct place *x = *state;
-	struct peer *p = registered(x);
+	struct peer *p = linked(x);
 
-	turn_until(x, all_linked(x));
 	assert_int_equal(own_links(x, 0) + own_links(x, 1) + own_links(x, 2),
 			 1);
 	for (unsigned i = 0; i < 3 * N; i++)
@@ -279,9 +304,7 @@ static void test_leaves_unread(void **state)
 	struct ask a;
 
 	x->agent->complete_known = COMPLETE_UNKNOWN;
-	begin(x, &a, 0);
-	ask_head(&a, 5000 * MS);
-	get_event(x, p, &f);
+	asked(x, p, &a, 0, &f);
 	answer(p, f.id);
 	turn_until(x, a.answered);
 	ask_end(&a);
@@ -426,11 +449,10 @@ static void test_borrows_more(void **state)
 static void test_timeout(void **state)
 {
 	struct place *x = *state;
-	struct peer *p = registered(x);
+	struct peer *p = linked(x);
 	struct frame f, g;
 	struct ask a, b;
 
-	turn_until(x, all_linked(x));
 	exchange(x, p, 0);
 	begin(x, &a, 2);
 	ask_head(&a, 30 * MS);
@@ -461,11 +483,10 @@ static void test_timeout(void **state)
 static void test_withdraw(void **state)
 {
 	struct place *x = *state;
-	struct peer *p = registered(x);
+	struct peer *p = linked(x);
 	struct ask a[12];
 	struct frame f;
 
-	turn_until(x, all_linked(x));
 	exchange(x, p, 0);
 	/* The depth is 8: four of them wait at the lender. */
 	for (unsigned i = 0; i < 12; i++) {
@@ -501,10 +522,9 @@ static void test_withdraw(void **state)
 static void test_link_dies(void **state)
 {
 	struct place *x = *state;
-	struct peer *p = registered(x);
+	struct peer *p = linked(x);
 	struct ask a[12];
 
-	turn_until(x, all_linked(x));
 	exchange(x, p, 1);
 	for (unsigned i = 0; i < 12; i++) {
 		begin(x, &a[i], i % N);
@@ -531,16 +551,13 @@ static void test_link_dies(void **state)
 static void test_lender_closes(void **state)
 {
 	struct place *x = *state;
-	struct peer *p = registered(x);
-	unsigned lender = own_links(x, 0) ? 0 : own_links(x, 1) ? 1 : 2;
+	struct peer *p = linked(x);
+	unsigned lender = owner_of(x);
 	unsigned w = (lender + 1) % N;
 	struct frame f;
 	struct ask a;
 
-	turn_until(x, all_linked(x));
-	begin(x, &a, w);
-	ask_head(&a, 5000 * MS);
-	get_event(x, p, &f);
+	asked(x, p, &a, w, &f);
 	assert_true(agent_local_is_lent(x->agent, x->loops[lender]));
 	agent_local_close(x->agent, x->loops[lender]);
 	turn_until(x, a.answered);
@@ -559,16 +576,13 @@ static void test_lender_closes(void **state)
 static void test_borrower_closes(void **state)
 {
 	struct place *x = *state;
-	struct peer *p = registered(x);
-	unsigned lender = own_links(x, 0) ? 0 : own_links(x, 1) ? 1 : 2;
+	struct peer *p = linked(x);
+	unsigned lender = owner_of(x);
 	unsigned w = (lender + 1) % N;
 	struct frame f;
 	struct ask a;
 
-	turn_until(x, all_linked(x));
-	begin(x, &a, w);
-	ask_head(&a, 5000 * MS);
-	get_event(x, p, &f);
+	asked(x, p, &a, w, &f);
 	agent_withdraw(&a.call, WIRE_CANCEL_SHUTDOWN);
 	ask_end(&a);
 	agent_local_close(x->agent, x->loops[w]);
@@ -586,10 +600,9 @@ static void test_borrower_closes(void **state)
 static void test_drain(void **state)
 {
 	struct place *x = *state;
-	struct peer *p = registered(x);
-	unsigned lender = own_links(x, 0) ? 0 : own_links(x, 1) ? 1 : 2;
+	struct peer *p = linked(x);
+	unsigned lender = owner_of(x);
 
-	turn_until(x, all_linked(x));
 	exchange(x, p, (lender + 1) % N);
 	assert_true(agent_local_is_lent(x->agent, x->loops[lender]));
 	for (unsigned w = 0; w < N; w++)
@@ -813,16 +826,13 @@ static void test_last_stays(void **state)
 static void test_paused(void **state)
 {
 	struct place *x = *state;
-	struct peer *p = registered(x);
-	unsigned lender = own_links(x, 0) ? 0 : own_links(x, 1) ? 1 : 2;
+	struct peer *p = linked(x);
+	unsigned lender = owner_of(x);
 	struct ask a, b;
 	struct frame f;
 
-	turn_until(x, all_linked(x));
 	exchange(x, p, lender);
-	begin(x, &a, (lender + 1) % N);
-	ask_head(&a, 5000 * MS);
-	get_event(x, p, &f);
+	asked(x, p, &a, (lender + 1) % N, &f);
 	answer(p, f.id);
 	turn_until(x, a.answered);
 	peer_send(p, FRAME_FLOW_CONTROL,
@@ -873,16 +883,13 @@ static void pause_of(struct peer *p, const struct ask *a, const char *action)
 static void test_paused_exchange(void **state)
 {
 	struct place *x = *state;
-	struct peer *p = registered(x);
+	struct peer *p = linked(x);
 	unsigned w = own_links(x, 0) ? 1 : 0;
 	struct ask a, b;
 	struct frame f;
 
-	turn_until(x, all_linked(x));
 	for (struct ask *k = &a; k; k = k == &a ? &b : NULL) {
-		begin(x, k, w);
-		ask_head(k, 5000 * MS);
-		get_event(x, p, &f);
+		asked(x, p, k, w, &f);
 		answer(p, f.id);
 		turn_until(x, k->answered);
 	}
@@ -923,11 +930,10 @@ static void test_paused_exchange(void **state)
 static void test_paused_flood(void **state)
 {
 	struct place *x = *state;
-	struct peer *p = registered(x);
+	struct peer *p = linked(x);
 	struct ask none = { .answered = 0 };
 	char id[EVENT_ID_LEN + 1];
 
-	turn_until(x, all_linked(x));
 	for (unsigned i = 0; i < 2000; i++) {
 		snprintf(id, sizeof(id), "%032x", i);
 		memcpy(none.meta.correlation_id, id, EVENT_ID_LEN);
