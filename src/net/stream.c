@@ -185,27 +185,9 @@ static void read_drained(struct stream *s)
 		in_idle(s);
 }
 
-/*
- * One recv. Returns the bytes that came; 0 if none did, for which readable,
- * read_end and blocked have the reason.
- */
-static size_t read_once(struct stream *s)
+/* What a recv into `room` bytes has brought. */
+static inline size_t read_took(struct stream *s, ssize_t r, size_t room)
 {
-	size_t room;
-	ssize_t r;
-
-	switch (in_make_room(s)) {
-	case IN_FULL:
-		s->blocked = true;
-		return 0;
-	case IN_NO_MEMORY:
-		read_ended(s, -ENOMEM);
-		return 0;
-	case IN_ROOM:
-		break;
-	}
-	room = block_room(s->in);
-	r = s->ops->recv(s, s->in->data + s->in_end, room);
 	if (LIKELY(r > 0)) {
 		s->much = (size_t)r >= ROOM_MIN;
 		s->in_end += (uint32_t)r;
@@ -227,6 +209,29 @@ static size_t read_once(struct stream *s)
 	return 0;
 }
 
+/*
+ * One recv. Returns the bytes that came; 0 if none did, for which readable,
+ * read_end and blocked have the reason.
+ */
+static size_t read_once(struct stream *s)
+{
+	size_t room;
+
+	switch (in_make_room(s)) {
+	case IN_FULL:
+		s->blocked = true;
+		return 0;
+	case IN_NO_MEMORY:
+		read_ended(s, -ENOMEM);
+		return 0;
+	case IN_ROOM:
+		break;
+	}
+	room = block_room(s->in);
+	return read_took(s, s->ops->recv(s, s->in->data + s->in_end, room),
+			 room);
+}
+
 /* All that one call of on_read() is to see: one recv, but once the peer has
  * hung up also the end that stands behind its last bytes. */
 static size_t read_some(struct stream *s)
@@ -246,7 +251,7 @@ static size_t read_some(struct stream *s)
 	return total;
 }
 
-static void tell_read(struct stream *s)
+static inline void tell_read(struct stream *s)
 {
 	s->owed_read = false;
 	s->hup_told = s->hup;
@@ -254,6 +259,13 @@ static void tell_read(struct stream *s)
 		s->events->on_read(s);
 	if (s->suspect)
 		start_check(s);
+}
+
+/* After on_read(): may it be told once more in this turn? */
+static inline bool reads_on(const struct stream *s)
+{
+	return s->readable && s->state == STREAM_OPEN && !s->paused &&
+	       !s->read_end && !s->blocked;
 }
 
 /* Reads and tells until there is nothing more, or this turn's share is used
@@ -272,14 +284,49 @@ static void read_and_tell(struct stream *s)
 			tell_read(s);
 		else
 			return;
-		if (s->state != STREAM_OPEN || s->paused || s->read_end ||
-		    s->blocked || !s->readable)
+		if (!reads_on(s))
 			return;
 		if (total >= STREAM_TURN_BUDGET) {
 			loop_defer_next(s->loop, &s->ready, on_ready_task);
 			return;
 		}
 	}
+}
+
+/*
+ * The same where nothing is out of the way, as nearly always: one recv that
+ * finds less than there is room for. False: nothing was done.
+ */
+static inline bool read_plainly(struct stream *s)
+{
+	size_t room;
+	ssize_t r;
+
+	if (UNLIKELY(s->hup || s->paused || s->want_write || s->blocked ||
+		     s->owed_read || s->write_failed) ||
+	    UNLIKELY(s->read_end || s->ops != &stream_plain_ops ||
+		     in_make_room(s) != IN_ROOM))
+		return false;
+	room = block_room(s->in);
+	r = sock_recv(s->watch.fd, s->in->data + s->in_end, room);
+	if (LIKELY(r > 0 && (size_t)r < room)) {
+		s->much = (size_t)r >= ROOM_MIN;
+		s->in_end += (uint32_t)r;
+		s->in->used = s->in_end;
+		s->bytes_in += (uint64_t)r;
+		s->suspect = true;
+		if (LIKELY(s->events->on_read != NULL))
+			s->events->on_read(s);
+		if (s->suspect)
+			start_check(s);
+		return true;
+	}
+	s->readable = true;
+	if (read_took(s, r, room) || s->read_end)
+		tell_read(s);
+	if (reads_on(s))
+		read_and_tell(s);
+	return true;
 }
 
 static bool hup_is_due(const struct stream *s)
@@ -470,26 +517,54 @@ static void tell_writer(struct stream *s)
 	}
 }
 
-static void on_flush_task(struct task *t)
+/*
+ * A flush where nothing is out of the way: one piece, which the socket takes
+ * whole, and nobody to be told. False: nothing was done.
+ */
+static inline bool flush_plainly(struct stream *s)
 {
-	struct stream *s = container_of(t, struct stream, flush);
+	const struct oseg *first = s->out.first;
+	struct iovec iov;
+	ssize_t r;
 
-	if (s->state != STREAM_OPEN)
-		return;
+	if (UNLIKELY(!first || first->next || !s->writable || s->shut ||
+		     s->shutdown_after_flush || s->told_full || s->backlog ||
+		     s->owed_room || s->owed_write_error || s->write_failed ||
+		     first->n > STREAM_LOW_WATER ||
+		     s->ops != &stream_plain_ops))
+		return false;
+	iov.iov_base = (void *)(uintptr_t)first->p;
+	iov.iov_len = first->n;
+	r = sock_sendv(s->watch.fd, &iov, 1);
+	if (UNLIKELY(!write_sent(s, r, iov.iov_len))) {
+		if (!s->write_failed)
+			note_room(s);
+		tell_writer(s);
+	}
+	return true;
+}
+
+static __attribute__((noinline)) void flush_and_tell(struct stream *s)
+{
 	stream_flush(s);
 	tell_writer(s);
 }
 
+static void on_flush_task(struct task *t)
+{
+	struct stream *s = container_of(t, struct stream, flush);
+
+	if (LIKELY(s->state == STREAM_OPEN) && UNLIKELY(!flush_plainly(s)))
+		flush_and_tell(s);
+}
+
 void stream_flush_later(struct stream *s)
 {
-	if (UNLIKELY(s->write_failed || s->shut ||
-		     s->state == STREAM_CLOSED)) {
-		outq_clear(&s->out);
-		return;
-	}
-	/* While connecting the queue waits; stream_connected() sends it. */
-	if (s->state == STREAM_OPEN)
+	if (LIKELY(s->state == STREAM_OPEN && !s->write_failed && !s->shut))
 		loop_defer_flush(s->loop, &s->flush, on_flush_task);
+	/* While connecting the queue waits; stream_connected() sends it. */
+	else if (s->state != STREAM_CONNECTING || s->write_failed || s->shut)
+		outq_clear(&s->out);
 }
 
 void stream_flush_now(struct stream *s)
@@ -555,14 +630,8 @@ static void on_connecting(struct stream *s, unsigned what)
 		loop_defer(s->loop, &s->ready, on_ready_task);
 }
 
-static void on_watch(struct watch *w, unsigned what)
+static __attribute__((noinline)) void on_change(struct stream *s, unsigned what)
 {
-	struct stream *s = container_of(w, struct stream, watch);
-
-	if (UNLIKELY(s->state == STREAM_CONNECTING)) {
-		on_connecting(s, what);
-		return;
-	}
 	if (what & WATCH_HUP)
 		s->hup = true;
 	if (what & (WATCH_READ | WATCH_HUP))
@@ -585,6 +654,23 @@ static void on_watch(struct watch *w, unsigned what)
 		s->suspect = true;
 		start_check(s);
 	}
+}
+
+static void on_watch(struct watch *w, unsigned what)
+{
+	struct stream *s = container_of(w, struct stream, watch);
+
+	if (UNLIKELY(s->state == STREAM_CONNECTING)) {
+		on_connecting(s, what);
+		return;
+	}
+	/* Who watches for writing is told with each read that it may. */
+	if (LIKELY((what == WATCH_READ ||
+		    (what == (WATCH_READ | WATCH_WRITE) && s->writable &&
+		     outq_empty(&s->out)))) &&
+	    LIKELY(read_plainly(s)))
+		return;
+	on_change(s, what);
 }
 
 static void on_ready_task(struct task *t)

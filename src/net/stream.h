@@ -91,15 +91,19 @@ struct stream {
 	uint8_t state;		/* enum stream_state */
 	uint8_t read_end;	/* enum stream_end */
 	uint8_t in_kind;	/* enum block_kind, the owner's to change */
-	bool readable : 1, writable : 1, hup : 1, paused : 1, want_write : 1,
-	     write_failed : 1, shut : 1, shutdown_after_flush : 1,
-	     big_reads : 1, told_full : 1;
-	/* stream.c's own: reading waits for room in the block; the kernel may
-	 * hide an error behind bytes that were read; the last flush left
-	 * bytes; callbacks that are due; the last read brought much. */
-	bool blocked : 1, suspect : 1, backlog : 1, hup_told : 1,
-	     owed_connect : 1, owed_read : 1, owed_room : 1,
-	     owed_write_error : 1, keep_write : 1, much : 1;
+	/*
+	 * A byte of what reading looks at, and one of what writing does: the
+	 * usual case is one comparison with each. stream.c's own are blocked
+	 * (reading waits for room in the block), suspect (the kernel may hide
+	 * an error behind bytes that were read), backlog (the last flush left
+	 * bytes), keep_write, and those for what is due to be told.
+	 */
+	bool readable : 1, hup : 1, paused : 1, want_write : 1, blocked : 1,
+	     owed_read : 1, write_failed : 1, suspect : 1;
+	bool writable : 1, shut : 1, shutdown_after_flush : 1, told_full : 1,
+	     backlog : 1, owed_room : 1, owed_write_error : 1, keep_write : 1;
+	/* much: the last read brought it. */
+	bool big_reads : 1, hup_told : 1, owed_connect : 1, much : 1;
 	struct deadline check;	/* a look at a stream that has gone quiet */
 	uint64_t last_send_us;	/* loop time of the last byte the socket took */
 	uint64_t bytes_in, bytes_out;
