@@ -44,7 +44,7 @@ static void reset_pair(struct h1_conn *conn)
 	conn->request_done = conn->response_done = false;
 	conn->waiting_room = conn->got_bytes = false;
 	conn->source_paused = conn->late = false;
-	conn->read_pending = conn->flush_pending = false;
+	conn->read_pending = false;
 }
 
 bool h1_accept(struct h1_conn *conn, struct loop *loop, int fd,
@@ -142,8 +142,7 @@ void h1_close(struct h1_conn *conn, bool hard)
 	deadline_stop(&conn->send_deadline);
 	task_cancel(&conn->task);
 	conn->read_pending = conn->fail_pending = false;
-	conn->flush_pending = conn->close_pending = false;
-	conn->abort_pending = false;
+	conn->close_pending = conn->abort_pending = false;
 	conn->waiting_room = false;
 	conn->state = H1_CLOSED;
 	conn->read_state = H1_READ_FAILED;
@@ -202,15 +201,14 @@ void h1_linger(struct h1_conn *conn)
 	}
 	conn->read_state = H1_READ_DROP;
 	conn->write_state = H1_WRITE_FAILED;
-	conn->fail_pending = conn->flush_pending = false;
-	conn->waiting_room = false;
+	conn->fail_pending = conn->waiting_room = false;
 	conn->body_left = H1_LINGER_BYTES;
 	stream_big_reads(s, false);
 	stream_shutdown(s);
 	stream_resume(s);
 	h1_start_read_deadline(conn, H1_LINGER_US);
 	/* What is buffered, and an end that came long ago. */
-	h1_defer_flush(conn);
+	stream_tell_sent(s);
 }
 
 void h1_linger_read(struct h1_conn *conn)
@@ -247,7 +245,7 @@ void h1_detach(struct h1_conn *conn)
 	deadline_stop(&conn->read_deadline);
 	deadline_stop(&conn->send_deadline);
 	task_cancel(&conn->task);
-	conn->read_pending = conn->fail_pending = conn->flush_pending = false;
+	conn->read_pending = conn->fail_pending = false;
 	conn->read_state = H1_READ_DETACHED;
 	conn->write_state = H1_WRITE_FAILED;
 	/* Even if not paused: the new owner is to see what is buffered. */
@@ -350,27 +348,6 @@ void h1_defer(struct h1_conn *conn)
 	loop_defer(conn->stream.loop, &conn->task, on_task);
 }
 
-void h1_defer_flush(struct h1_conn *conn)
-{
-	conn->flush_pending = true;
-	loop_defer_flush(conn->stream.loop, &conn->task, on_task);
-}
-
-/* The stream tells only when a flush had left bytes. If this one leaves some,
- * on_stream_room() will see to it. */
-static void task_flushed(struct h1_conn *conn)
-{
-	struct stream *s = &conn->stream;
-
-	if (list_linked(&s->flush.node)) {
-		h1_defer_flush(conn);
-		return;
-	}
-	conn->flush_pending = false;
-	if (outq_empty(&s->out) && !s->write_failed)
-		h1_drained(conn);
-}
-
 static void on_task(struct task *t)
 {
 	struct h1_conn *conn = container_of(t, struct h1_conn, task);
@@ -386,8 +363,6 @@ static void on_task(struct task *t)
 	}
 	if (conn->fail_pending)
 		h1_sink_fail(conn, conn->pending_why);
-	if (conn->flush_pending)
-		task_flushed(conn);
 	if (conn->read_pending) {
 		conn->read_pending = false;
 		h1_read(conn);
@@ -414,7 +389,7 @@ static void on_stream_room(struct stream *s)
 {
 	struct h1_conn *conn = stream_conn(s);
 
-	if (outq_empty(&s->out) && !conn->flush_pending &&
+	if (outq_empty(&s->out) &&
 	    (conn->read_state == H1_READ_DROP ||
 	     conn->write_state == H1_WRITE_ENDED)) {
 		h1_drained(conn);

@@ -89,14 +89,14 @@ struct h1_conn {
 	uint8_t send_stalls;		/* looks in a row without progress */
 	uint8_t pending_why;		/* enum message_fault of the task */
 	uint8_t interims;		/* CLIENT: 1xx heads of this response */
-	bool peer_keep_alive : 1, keep_alive : 1, upgraded : 1,
-	     request_done : 1, response_done : 1, waiting_room : 1,
-	     /* A byte of the message that is read (or awaited) has come. */
-	     got_bytes : 1,
-	     /* Private. */
-	     source_paused : 1, late : 1, aborted : 1,
-	     read_pending : 1, fail_pending : 1, flush_pending : 1,
-	     close_pending : 1, abort_pending : 1;
+	/* Set with each message, hence no bits. */
+	bool peer_keep_alive, keep_alive, upgraded, request_done, response_done;
+	/* A byte of the message that is read (or awaited) has come. */
+	bool got_bytes;
+	/* Private. */
+	bool source_paused : 1, waiting_room : 1, late : 1, aborted : 1,
+	     read_pending : 1, fail_pending : 1, close_pending : 1,
+	     abort_pending : 1;
 };
 
 /* Takes over an accepted descriptor; IDLE. False: no room; fd is closed. */

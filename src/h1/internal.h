@@ -55,8 +55,6 @@ void h1_start_read_deadline(struct h1_conn *conn, uint64_t duration_us);
 void h1_send(struct h1_conn *conn);
 /* Runs the task, for what the *_pending flags say. */
 void h1_defer(struct h1_conn *conn);
-/* The same after the stream's next flush, with flush_pending. */
-void h1_defer_flush(struct h1_conn *conn);
 
 /* read.c */
 

@@ -102,7 +102,8 @@ static bool wait_body(struct h1_conn *conn)
 
 /* ---- the message --------------------------------------------------------- */
 
-static bool end_message(struct h1_conn *conn, const struct http_head *trailers)
+static inline bool end_message(struct h1_conn *conn,
+			       const struct http_head *trailers)
 {
 	struct stream *s = &conn->stream;
 
@@ -176,6 +177,11 @@ static bool read_body(struct h1_conn *conn)
 		n = min_size(in.n, conn->body_left);
 		conn->body_left -= n;
 		give_data(conn, n, in.p, n);
+		if (conn->read_state == H1_READ_BODY &&
+		    !conn->source_paused &&
+		    conn->read_framing == HTTP_BODY_LENGTH &&
+		    conn->body_left == 0)
+			end_message(conn, NULL);
 		return true;
 	case HTTP_BODY_CHUNKED:
 		if (in.n == 0)
@@ -318,6 +324,10 @@ static bool read_head(struct h1_conn *conn)
 		begin_body(conn, &head);
 	conn->source.events->on_head(conn->source.owner, &head, block);
 	block_put(block);
+	/* It may have been the whole message, and still be there. */
+	if (conn->read_state == H1_READ_BODY && !conn->source_paused &&
+	    conn->read_framing == HTTP_BODY_NONE)
+		end_message(conn, NULL);
 	return true;
 }
 

@@ -261,7 +261,7 @@ static void sink_abort(struct sink *snk)
 	conn->keep_alive = false;
 	conn->write_state = H1_WRITE_FAILED;
 	conn->read_state = H1_READ_FAILED;
-	conn->fail_pending = conn->flush_pending = conn->read_pending = false;
+	conn->fail_pending = conn->read_pending = false;
 	deadline_stop(&conn->read_deadline);
 	deadline_stop(&conn->send_deadline);
 	stream_close(&conn->stream, hard);
@@ -292,7 +292,7 @@ static void sink_end(struct sink *snk, const struct http_head *trailers)
 		conn->request_done = true;
 	if (conn->write_framing == HTTP_BODY_CLOSE)
 		stream_shutdown(&conn->stream);
-	h1_defer_flush(conn);
+	stream_tell_sent(&conn->stream);
 }
 
 void h1_drained(struct h1_conn *conn)

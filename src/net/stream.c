@@ -504,22 +504,30 @@ static void stream_flush(struct stream *s)
 	}
 }
 
+static void tell_room(struct stream *s)
+{
+	s->owed_room = false;
+	if (outq_empty(&s->out))
+		s->tell_sent = false;
+	if (s->events->on_room)
+		s->events->on_room(s);
+}
+
 static void tell_writer(struct stream *s)
 {
 	if (s->owed_write_error) {
-		s->owed_write_error = s->owed_room = false;
+		s->owed_write_error = s->owed_room = s->tell_sent = false;
 		if (s->events->on_write_error)
 			s->events->on_write_error(s);
-	} else if (s->owed_room) {
-		s->owed_room = false;
-		if (s->events->on_room)
-			s->events->on_room(s);
+	} else if (s->owed_room ||
+		   (s->tell_sent && outq_empty(&s->out) && !s->write_failed)) {
+		tell_room(s);
 	}
 }
 
 /*
  * A flush where nothing is out of the way: one piece, which the socket takes
- * whole, and nobody to be told. False: nothing was done.
+ * whole. False: nothing was done.
  */
 static inline bool flush_plainly(struct stream *s)
 {
@@ -540,6 +548,8 @@ static inline bool flush_plainly(struct stream *s)
 		if (!s->write_failed)
 			note_room(s);
 		tell_writer(s);
+	} else if (s->tell_sent) {
+		tell_room(s);
 	}
 	return true;
 }
@@ -567,13 +577,20 @@ void stream_flush_later(struct stream *s)
 		outq_clear(&s->out);
 }
 
+void stream_tell_sent(struct stream *s)
+{
+	s->tell_sent = true;
+	if (s->state == STREAM_OPEN)
+		loop_defer_flush(s->loop, &s->flush, on_flush_task);
+}
+
 void stream_flush_now(struct stream *s)
 {
 	if (s->state != STREAM_OPEN)
 		return;
 	task_cancel(&s->flush);
 	stream_flush(s);
-	if (s->owed_room || s->owed_write_error)
+	if (s->owed_room || s->owed_write_error || s->tell_sent)
 		loop_defer(s->loop, &s->ready, on_ready_task);
 }
 
@@ -604,7 +621,8 @@ static void stream_connected(struct stream *s, int error)
 		s->state = STREAM_OPEN;
 		s->writable = true;
 		s->last_send_us = s->loop->now_us;
-		if (!outq_empty(&s->out) || s->shutdown_after_flush)
+		if (!outq_empty(&s->out) || s->shutdown_after_flush ||
+		    s->tell_sent)
 			loop_defer_flush(s->loop, &s->flush, on_flush_task);
 	}
 	if (s->events->on_connect)
@@ -790,7 +808,7 @@ static int stream_end(struct stream *s)
 	in_drop(s);
 	s->owed_connect = s->owed_read = s->owed_room = false;
 	s->owed_write_error = s->readable = s->writable = false;
-	s->suspect = false;
+	s->suspect = s->tell_sent = false;
 	s->watch.fd = -1;
 	return fd;
 }

@@ -70,7 +70,8 @@ struct stream_events {
 	 * More may be written. Told after a flush when the out-queue had been
 	 * above STREAM_LOW_WATER and is now at it or below; and when it is
 	 * empty after the socket had not taken all of it at once. Not told by
-	 * a flush that starts below and sends everything.
+	 * a flush that starts below and sends everything, but to him who has
+	 * asked for it by stream_tell_sent().
 	 */
 	void (*on_room)(struct stream *s);
 	/* Writing has failed (s->error); the queue was dropped. Told once. */
@@ -103,7 +104,8 @@ struct stream {
 	bool writable : 1, shut : 1, shutdown_after_flush : 1, told_full : 1,
 	     backlog : 1, owed_room : 1, owed_write_error : 1, keep_write : 1;
 	/* much: the last read brought it. */
-	bool big_reads : 1, hup_told : 1, owed_connect : 1, much : 1;
+	bool big_reads : 1, hup_told : 1, owed_connect : 1, tell_sent : 1,
+	     much : 1;
 	struct deadline check;	/* a look at a stream that has gone quiet */
 	uint64_t last_send_us;	/* loop time of the last byte the socket took */
 	uint64_t bytes_in, bytes_out;
@@ -174,6 +176,9 @@ bool stream_poll(struct stream *s) MUST_CHECK;
 
 /* One sendmsg at the end of this turn. */
 void stream_flush_later(struct stream *s);
+/* Tells on_room(), once, as soon as all that is queued has been sent; if that
+ * is so now, in the flushes of this turn. Never from inside. */
+void stream_tell_sent(struct stream *s);
 
 /* What is appended now goes with what this turn sends anyway. */
 static inline bool stream_flush_is_due(const struct stream *s)
