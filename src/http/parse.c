@@ -34,16 +34,15 @@ static inline enum http_parse parse_crlf(struct parse *s, enum http_parse fault)
 {
 	const char *p = s->p;
 
+	if (LIKELY(s->end - p >= 2 && memcmp(p, "\r\n", 2) == 0)) {
+		s->p = p + 2;
+		return HTTP_PARSE_OK;
+	}
 	if (p == s->end)
 		return HTTP_PARSE_MORE;
 	if (*p != '\r')
 		return fault;
-	if (p + 1 == s->end)
-		return HTTP_PARSE_MORE;
-	if (p[1] != '\n')
-		return fault;
-	s->p = p + 2;
-	return HTTP_PARSE_OK;
+	return p + 1 == s->end ? HTTP_PARSE_MORE : fault;
 }
 
 static enum http_parse skip_empty_lines(struct parse *s)
@@ -342,7 +341,7 @@ static inline bool take_name(const char *p, size_t n, __m128i v, unsigned mask,
 	return true;
 }
 
-/* The next control from p on, *all being joined with what was seen; NULL if
+/* The next control from p on, *all being joined with what was seen; end if
  * there is none. There are LINE_MIN bytes before end. */
 static inline const char *find_control(const char *p, const char *end,
 				       __m128i *all)
@@ -358,11 +357,11 @@ static inline const char *find_control(const char *p, const char *end,
 			return p + (unsigned)__builtin_ctz(stop);
 	}
 	if (p == end)
-		return NULL;
+		return end;
 	v = _mm_loadu_si128((const __m128i *)(end - 16));
 	*all = _mm_or_si128(*all, v);
 	stop = scan_text_stops(v) >> (16 - (end - p));
-	return stop ? p + (unsigned)__builtin_ctz(stop) : NULL;
+	return stop ? p + (unsigned)__builtin_ctz(stop) : end;
 }
 
 /*
@@ -380,7 +379,7 @@ static inline const char *take_line(const char *p, const char *end,
 		_mm_cmpeq_epi8(v, _mm_set1_epi8(':'))) | 1u << 16;
 	size_t n = (unsigned)__builtin_ctz(colon);
 	unsigned mask = (1u << n) - 1;
-	const char *value = p + n + 2, *cr;
+	const char *value = p + n + 2, *cr, *last = end - 2;
 
 	if (UNLIKELY(n - 1 > 14 || (stop & mask)))
 		return NULL;
@@ -390,7 +389,7 @@ static inline const char *take_line(const char *p, const char *end,
 		    find_control(p + 16, end, &all);
 	/* It comes behind the name. Right behind the colon or the blank it is
 	 * one of the last three that finds out. */
-	if (UNLIKELY(!cr || end - cr < 2 || memcmp(cr, "\r\n", 2) != 0 ||
+	if (UNLIKELY(cr > last || memcmp(cr, "\r\n", 2) != 0 ||
 		     value[-1] != ' ' || value[0] == ' ' || cr[-1] == ' '))
 		return NULL;
 	f->value = value;
@@ -429,7 +428,7 @@ parse_surplus(struct parse *s)
 }
 
 /* All field lines and the empty line. */
-static inline enum http_parse parse_fields(struct parse *s, struct parse_seen *seen)
+static enum http_parse parse_fields(struct parse *s, struct parse_seen *seen)
 {
 	struct http_head *h = s->head;
 	unsigned left = h->cap_fields < s->limits->headers ?
@@ -443,7 +442,7 @@ static inline enum http_parse parse_fields(struct parse *s, struct parse_seen *s
 		bool room = end - p >= LINE_MIN;
 		uint64_t bit;
 
-		if ((LIKELY(room) || p < end) && *p == '\r')
+		if (LIKELY(room) ? *p == '\r' : p < end && *p == '\r')
 			break;
 		if (UNLIKELY(left-- == 0)) {
 			s->p = p;
@@ -477,11 +476,13 @@ static inline enum http_parse parse_fields(struct parse *s, struct parse_seen *s
 	return parse_crlf(s, HTTP_PARSE_BAD_FIELD);
 }
 
-static enum http_parse parse_lines(struct parse *s, struct parse_seen *seen)
+static inline enum http_parse parse_lines(struct parse *s,
+					  struct parse_seen *seen,
+					  enum parse_kind kind)
 {
 	enum http_parse rc = HTTP_PARSE_OK;
 
-	switch (s->kind) {
+	switch (kind) {
 	case PARSE_REQUEST:
 		rc = parse_request_line(s);
 		break;
@@ -547,15 +548,16 @@ static void clear_head(struct http_head *head)
 	head->cap_fields = cap;
 }
 
-static inline enum http_parse parse_head(struct parse *s,
-					 struct parse_seen *seen,
-					 const char *buf, size_t len,
-					 uint32_t *scanned)
+/* A body of its own for each kind. */
+static inline __attribute__((always_inline)) enum http_parse
+parse_head(struct parse *s, struct parse_seen *seen, enum parse_kind kind,
+	   const char *buf, size_t len, uint32_t *scanned)
 {
 	size_t max = min_size(len, s->limits->header_bytes);
 	bool full = max == s->limits->header_bytes;
 	enum http_parse rc;
 
+	s->kind = kind;
 	clear_head(s->head);
 	memset(seen, 0, offsetof(struct parse_seen, listed));
 	if (max == 0)
@@ -568,7 +570,7 @@ static inline enum http_parse parse_head(struct parse *s,
 		return HTTP_PARSE_MORE;
 	}
 	s->p = buf;
-	rc = parse_lines(s, seen);
+	rc = parse_lines(s, seen, kind);
 	*scanned = rc == HTTP_PARSE_MORE ? (uint32_t)max : 0;
 	if (rc == HTTP_PARSE_MORE && full)
 		return HTTP_PARSE_TOO_LARGE;
@@ -581,10 +583,11 @@ enum http_parse http_parse_request(const char *buf, size_t len,
 				   uint32_t *scanned, struct http_head *head)
 {
 	struct parse s = {
-		.limits = limits, .head = head, .kind = PARSE_REQUEST,
+		.limits = limits, .head = head,
 	};
 	struct parse_seen seen;
-	enum http_parse rc = parse_head(&s, &seen, buf, len, scanned);
+	enum http_parse rc = parse_head(&s, &seen, PARSE_REQUEST, buf, len,
+					scanned);
 
 	return rc == HTTP_PARSE_OK ? http_settle_request(head, &seen) : rc;
 }
@@ -596,10 +599,11 @@ enum http_parse http_parse_response(const char *buf, size_t len,
 				    struct http_head *head)
 {
 	struct parse s = {
-		.limits = limits, .head = head, .kind = PARSE_RESPONSE,
+		.limits = limits, .head = head,
 	};
 	struct parse_seen seen;
-	enum http_parse rc = parse_head(&s, &seen, buf, len, scanned);
+	enum http_parse rc = parse_head(&s, &seen, PARSE_RESPONSE, buf, len,
+					scanned);
 
 	return rc == HTTP_PARSE_OK ?
 	       http_settle_response(head, &seen, request_method) : rc;
@@ -611,10 +615,11 @@ enum http_parse http_parse_trailers(const char *buf, size_t len,
 				    struct http_head *trailers)
 {
 	struct parse s = {
-		.limits = limits, .head = trailers, .kind = PARSE_TRAILERS,
+		.limits = limits, .head = trailers,
 	};
 	struct parse_seen seen;
-	enum http_parse rc = parse_head(&s, &seen, buf, len, scanned);
+	enum http_parse rc = parse_head(&s, &seen, PARSE_TRAILERS, buf, len,
+					scanned);
 
 	if (rc == HTTP_PARSE_OK)
 		http_settle_trailers(trailers);

@@ -26,6 +26,32 @@ struct findings {
 
 /* ---- looking ------------------------------------------------------------- */
 
+#ifdef __SSE2__
+
+/* *carry: does what stands before the piece end with a slash, and then: does
+ * the piece? *stop: where there are question marks, of which the first ends
+ * the path. The first `shift` bytes are not of the piece. */
+static inline bool piece_is_plain(__m128i v, unsigned shift, unsigned *carry,
+				  unsigned *stop)
+{
+	unsigned slash, odd;
+
+	slash = (unsigned)_mm_movemask_epi8(
+		_mm_cmpeq_epi8(v, _mm_set1_epi8('/'))) >> shift;
+	odd = (unsigned)_mm_movemask_epi8(_mm_or_si128(
+		_mm_cmpeq_epi8(v, _mm_set1_epi8('%')),
+		_mm_cmpeq_epi8(v, _mm_set1_epi8('\\')))) >> shift;
+	*stop = (unsigned)_mm_movemask_epi8(
+		_mm_cmpeq_epi8(v, _mm_set1_epi8('?'))) >> shift;
+	odd |= (slash << 1 | *carry) & (slash | (unsigned)
+		_mm_movemask_epi8(_mm_cmpeq_epi8(v,
+			_mm_set1_epi8('.'))) >> shift);
+	*carry = slash >> 15 & 1;
+	return !(odd & ((*stop & -*stop) - 1));
+}
+
+#endif
+
 /*
  * Is there nothing in the path but segments that begin with something other
  * than a dot? *n gets the length up to the query then.
@@ -36,29 +62,22 @@ static bool path_is_plain(struct slice t, size_t *n)
 	bool after_slash = false;
 
 #ifdef __SSE2__
-	unsigned carry = 0, shift;
+	unsigned carry = 0, shift, stop;
 	__m128i v;
 
+	if (LIKELY(t.n >= 4 && t.n < 16)) {
+		if (!piece_is_plain(scan_load_short(p, t.n), 0, &carry, &stop))
+			return false;
+		*n = stop ? (unsigned)__builtin_ctz(stop) : t.n;
+		return true;
+	}
 	while (p < end && scan_load(t.p, p, end, &v, &shift)) {
-		unsigned slash, odd, stop;
-
-		slash = (unsigned)_mm_movemask_epi8(
-			_mm_cmpeq_epi8(v, _mm_set1_epi8('/'))) >> shift;
-		odd = (unsigned)_mm_movemask_epi8(_mm_or_si128(
-			_mm_cmpeq_epi8(v, _mm_set1_epi8('%')),
-			_mm_cmpeq_epi8(v, _mm_set1_epi8('\\')))) >> shift;
-		stop = (unsigned)_mm_movemask_epi8(
-			_mm_cmpeq_epi8(v, _mm_set1_epi8('?'))) >> shift;
-		odd |= (slash << 1 | carry) & (slash | (unsigned)
-			_mm_movemask_epi8(_mm_cmpeq_epi8(v,
-				_mm_set1_epi8('.'))) >> shift);
-		if (odd & ((stop & -stop) - 1))
+		if (!piece_is_plain(v, shift, &carry, &stop))
 			return false;
 		if (stop) {
 			*n = (size_t)(p - t.p) + __builtin_ctz(stop);
 			return true;
 		}
-		carry = slash >> 15 & 1;
 		p += 16 - shift;
 	}
 #endif

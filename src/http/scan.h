@@ -107,6 +107,22 @@ static inline bool scan_load(const char *base, const char *p, const char *end,
 	return true;
 }
 
+/* The n bytes at p, with zeros behind them. 4 <= n <= 16. */
+static inline __m128i scan_load_short(const char *p, size_t n)
+{
+	uint64_t low, high = 0;
+
+	if (n >= 8) {
+		low = load8(p);
+		high = load8(p + n - 8) >> (8 * (16 - n) & 63);
+		if (n == 8)
+			high = 0;
+	} else {
+		low = load4(p) | (uint64_t)load4(p + n - 4) << 8 * (n - 4);
+	}
+	return _mm_set_epi64x((long long)high, (long long)low);
+}
+
 /* Bytes below 0x20 (HTAB too) and DEL. */
 static inline unsigned scan_text_stops(__m128i v)
 {
