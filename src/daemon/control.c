@@ -330,6 +330,15 @@ static void loop_fini(struct control *c)
 	event_base_free(c->base);
 }
 
+static void on_libevent_log(int severity, const char *text)
+{
+	enum log_level level = severity >= EVENT_LOG_ERR ? LOG_ERROR :
+			       severity == EVENT_LOG_WARN ? LOG_WARN :
+			       LOG_DEBUG;
+
+	log_event(level, "libevent", "text=\"%s\"", text);
+}
+
 int control_run(struct config *config, const char *file, char **argv)
 {
 	struct control c = {
@@ -357,6 +366,7 @@ int control_run(struct config *config, const char *file, char **argv)
 	raise_limits();
 	rcu_worker_online();
 	sockets_init(&c.sockets, config->workers);
+	event_set_log_callback(on_libevent_log);
 	c.base = event_base_new();
 	if (!c.base) {
 		config_free(config);

@@ -1,18 +1,18 @@
 /*
- * The loop on libevent_core; see loop.h.
+ * The loop on epoll; see loop.h.
  *
- * libevent is asked for readiness and for a few timers. Everything that
- * happens once per request (deadlines, tasks, flushes) is lists of our own
- * around it.
+ * An event passes here some two times per request, so all that is done with it
+ * is to call its watch: that is why the workers have no event base of
+ * libevent's, which takes 300 instructions for each, beside 150 bytes per
+ * descriptor. Deadlines are lists, tasks and flushes are in task.c.
  */
 #include "net/loop_parts.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
-
-#include <event2/event.h>
-#include <event2/event_struct.h>
 
 #include "base/log.h"
 #include "base/mem.h"
@@ -22,6 +22,8 @@
 #include <urcu/wfcqueue.h>
 
 #define WAIT_FOREVER	UINT64_MAX
+#define NEVER_US	UINT64_MAX
+#define EVENTS_MAX	512	/* per turn */
 #define POSTS_MAX	1024	/* per turn */
 #define BUCKETS		64	/* of deadline lists, by duration */
 #define LISTS_EXACT	64	/* with more, durations are rounded up */
@@ -32,24 +34,24 @@
 struct deadline_list {
 	struct cds_list_head entries;
 	uint64_t duration_us;
+	/* When it is looked at next: no later than its first entry is due.
+	 * NEVER_US if nothing is in it. */
+	uint64_t due_us;
 	struct deadline_list *next;	/* in its bucket, or spare */
-	struct loop_impl *impl;
-	bool armed;
-	struct event timer;
 };
 
 struct loop_impl {
 	struct loop pub;
-	struct event_base *base;
-	struct event wake;	/* on wake_fd */
-	struct event wait;	/* ends a turn that may not wait for ever */
+	int epoll_fd;
 	int wake_fd;
-	bool stale;		/* the clocks are those of the last turn */
 	bool posts_left;
-	bool unarmed;		/* some list has a timer that could not start */
+	/* What this turn's wait has found, from `next` on to be told yet. */
+	struct epoll_event events[EVENTS_MAX];
+	int n_events, next;
 	struct deadline_list *buckets[BUCKETS];
 	struct deadline_list *spare;
 	unsigned n_lists, n_spare;
+	uint64_t due_us;	/* no later than that of any list */
 	/* Without memory for a list: this one, kept in order by search. */
 	struct deadline_list odd;
 
@@ -59,8 +61,6 @@ struct loop_impl {
 	int stop;		/* atomic */
 };
 
-_Static_assert(sizeof(struct event) <= sizeof(((struct watch *)0)->impl),
-	       "struct watch has no room for libevent's event");
 _Static_assert(sizeof(struct cds_wfcq_node) <= sizeof(((struct post *)0)->next),
 	       "struct post has no room for the queue's node");
 
@@ -71,24 +71,14 @@ static struct loop_impl *impl_of(struct loop *loop)
 
 /* ---- clocks -------------------------------------------------------------- */
 
-static void loop_refresh(struct loop_impl *impl)
+static void loop_refresh(struct loop *loop)
 {
-	struct loop *loop = &impl->pub;
 	uint64_t second = loop->wall_us / 1000000;
 
-	impl->stale = false;
 	loop->now_us = sock_clock_us();
 	loop->wall_us = sock_wall_us();
 	if (UNLIKELY(loop->wall_us / 1000000 != second))
 		timefmt_http_date(loop->wall_us, loop->http_date);
-}
-
-/* libevent has no hook between its wait and its callbacks, so the first
- * callback of a turn does it. */
-static inline void loop_fresh(struct loop_impl *impl)
-{
-	if (impl->stale)
-		loop_refresh(impl);
 }
 
 uint64_t loop_clock_us(struct loop *loop)
@@ -98,56 +88,35 @@ uint64_t loop_clock_us(struct loop *loop)
 
 /* ---- interest in a descriptor ------------------------------------------- */
 
-static struct event *watch_event(struct watch *w)
+static bool watch_control(struct watch *w, int op, uint32_t events)
 {
-	return (struct event *)(void *)w->impl;
-}
+	struct epoll_event ev = { .events = events, .data.ptr = w };
 
-static void on_event(evutil_socket_t fd, short what, void *arg)
-{
-	struct watch *w = arg;
-	unsigned bits = 0;
-
-	loop_fresh(impl_of(w->loop));
-	if (what & EV_READ)
-		bits |= WATCH_READ;
-	if (what & EV_WRITE)
-		bits |= WATCH_WRITE;
-	if (what & EV_CLOSED)
-		bits |= WATCH_HUP;
-	w->fn(w, bits);
-}
-
-static bool watch_add(struct watch *w, short what)
-{
-	struct event *ev = watch_event(w);
-
-	return event_assign(ev, impl_of(w->loop)->base, w->fd,
-			    (short)(what | EV_PERSIST), on_event, w) == 0 &&
-	       event_add(ev, NULL) == 0;
+	return epoll_ctl(impl_of(w->loop)->epoll_fd, op, w->fd, &ev) == 0;
 }
 
 static bool watch_init(struct loop *loop, struct watch *w, int fd,
-		       watch_fn *fn, short what)
+		       watch_fn *fn, uint32_t events)
 {
 	w->fn = fn;
 	w->loop = loop;
 	w->fd = fd;
-	w->quiet = w->write = false;
-	w->on = watch_add(w, what);
+	w->quiet = false;
+	w->write = events & EPOLLOUT;
+	w->on = watch_control(w, EPOLL_CTL_ADD, events);
 	return w->on;
 }
 
 bool watch_start(struct loop *loop, struct watch *w, int fd, watch_fn *fn)
 {
-	return watch_init(loop, w, fd, fn,
-			  EV_ET | EV_READ | EV_WRITE | EV_CLOSED);
+	return watch_init(loop, w, fd, fn, EPOLLET | EPOLLIN | EPOLLRDHUP |
+			  EPOLLOUT);
 }
 
 bool watch_start_quiet(struct loop *loop, struct watch *w, int fd,
 		       watch_fn *fn)
 {
-	bool ok = watch_init(loop, w, fd, fn, EV_ET | EV_READ | EV_CLOSED);
+	bool ok = watch_init(loop, w, fd, fn, EPOLLET | EPOLLIN | EPOLLRDHUP);
 
 	w->quiet = true;
 	return ok;
@@ -156,30 +125,51 @@ bool watch_start_quiet(struct loop *loop, struct watch *w, int fd,
 bool watch_start_listener(struct loop *loop, struct watch *w, int fd,
 			  watch_fn *fn)
 {
-	return watch_init(loop, w, fd, fn, EV_READ);
+	return watch_init(loop, w, fd, fn, EPOLLIN);
 }
 
 bool watch_want_write(struct watch *w, bool on)
 {
-	short what = EV_ET | EV_READ | EV_CLOSED;
+	uint32_t events = EPOLLET | EPOLLIN | EPOLLRDHUP;
 
 	if (!w->on || !w->quiet || w->write == on)
 		return true;
-	event_del(watch_event(w));
-	if (watch_add(w, on ? (short)(what | EV_WRITE) : what)) {
-		w->write = on;
-		return true;
-	}
-	w->on = watch_add(w, on ? what : (short)(what | EV_WRITE));
-	return false;
+	/* What is ready already is told anew. */
+	if (!watch_control(w, EPOLL_CTL_MOD, on ? events | EPOLLOUT : events))
+		return false;
+	w->write = on;
+	return true;
 }
 
 void watch_stop(struct watch *w)
 {
+	struct loop_impl *impl;
+
 	if (!w->on)
 		return;
 	w->on = false;
-	event_del(watch_event(w));
+	(void)watch_control(w, EPOLL_CTL_DEL, 0);
+	impl = impl_of(w->loop);
+	for (int i = impl->next; i < impl->n_events; i++)
+		if (impl->events[i].data.ptr == w)
+			impl->events[i].data.ptr = NULL;
+}
+
+/* An error, and an end of both halves, are for whoever reads to find out. */
+static inline unsigned ready_bits(const struct watch *w, uint32_t events)
+{
+	unsigned bits = 0;
+
+	if (UNLIKELY(events & (EPOLLERR | EPOLLHUP)) &&
+	    ((events & EPOLLERR) || !(events & EPOLLRDHUP)))
+		return w->write ? WATCH_READ | WATCH_WRITE : WATCH_READ;
+	if (events & EPOLLIN)
+		bits |= WATCH_READ;
+	if (events & EPOLLOUT)
+		bits |= WATCH_WRITE;
+	if (events & EPOLLRDHUP)
+		bits |= WATCH_HUP;
+	return bits;
 }
 
 /* ---- deadlines ----------------------------------------------------------- */
@@ -189,19 +179,11 @@ static struct deadline *list_first(const struct deadline_list *l)
 	return cds_list_entry(l->entries.next, struct deadline, node);
 }
 
-static void list_arm(struct deadline_list *l)
+/* It is to be looked at when its first entry is due. */
+static void list_arm(struct loop_impl *impl, struct deadline_list *l)
 {
-	struct loop_impl *impl = l->impl;
-	uint64_t now = impl->pub.now_us, at = list_first(l)->at_us;
-	uint64_t rest = at > now ? at - now : 0;
-	struct timeval tv = {
-		.tv_sec = (time_t)(rest / 1000000),
-		.tv_usec = (suseconds_t)(rest % 1000000),
-	};
-
-	l->armed = event_add(&l->timer, &tv) == 0;
-	if (UNLIKELY(!l->armed))
-		impl->unarmed = true;
+	l->due_us = list_first(l)->at_us;
+	impl->due_us = min_u64(impl->due_us, l->due_us);
 }
 
 static struct deadline_list **list_bucket(struct loop_impl *impl,
@@ -214,9 +196,8 @@ static struct deadline_list **list_bucket(struct loop_impl *impl,
 
 /* An empty list goes back, so that durations that are never used again leave
  * nothing behind. */
-static void list_retire(struct deadline_list *l)
+static void list_retire(struct loop_impl *impl, struct deadline_list *l)
 {
-	struct loop_impl *impl = l->impl;
 	struct deadline_list **pp = list_bucket(impl, l->duration_us);
 
 	while (*pp != l)
@@ -232,15 +213,10 @@ static void list_retire(struct deadline_list *l)
 	impl->n_spare++;
 }
 
-static void on_timer(evutil_socket_t fd, short what, void *arg)
+/* Each callback may change the whole list, so only its first entry is ever
+ * looked at. */
+static void list_run(struct loop_impl *impl, struct deadline_list *l)
 {
-	struct deadline_list *l = arg;
-	struct loop_impl *impl = l->impl;
-
-	loop_fresh(impl);
-	/* l->armed is left on meanwhile: what is started by a callback waits
-	 * for the arming below. Each callback may change the whole list, so
-	 * only its first entry is ever looked at. */
 	while (!cds_list_empty(&l->entries)) {
 		struct deadline *d = list_first(l);
 
@@ -249,19 +225,56 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 		list_take(&d->node);
 		d->fn(d);
 	}
-	l->armed = false;
-	if (!cds_list_empty(&l->entries))
-		list_arm(l);
-	else if (l != &impl->odd)
-		list_retire(l);
 }
 
-static void list_init(struct loop_impl *impl, struct deadline_list *l)
+static void list_init(struct deadline_list *l)
 {
 	CDS_INIT_LIST_HEAD(&l->entries);
-	l->impl = impl;
-	l->armed = false;
-	evtimer_assign(&l->timer, impl->base, on_timer, l);
+	l->due_us = NEVER_US;
+}
+
+/*
+ * A list that is due: afterwards either something waits in it or it is gone.
+ * While it runs it counts as due, so that what callbacks put there does not
+ * make it so again.
+ */
+static void list_fire(struct loop_impl *impl, struct deadline_list *l)
+{
+	list_run(impl, l);
+	l->due_us = NEVER_US;
+	if (!cds_list_empty(&l->entries))
+		list_arm(impl, l);
+	else if (l != &impl->odd)
+		list_retire(impl, l);
+}
+
+/* The first list in a bucket that is due. Looked for anew after each, for its
+ * callbacks may have added others. */
+static struct deadline_list *bucket_due(struct loop_impl *impl, int i)
+{
+	struct deadline_list *l = impl->buckets[i];
+
+	while (l && l->due_us > impl->pub.now_us)
+		l = l->next;
+	return l;
+}
+
+static void run_deadlines(struct loop_impl *impl)
+{
+	uint64_t due_us = NEVER_US;
+	struct deadline_list *l;
+
+	if (LIKELY(impl->due_us > impl->pub.now_us))
+		return;
+	if (impl->odd.due_us <= impl->pub.now_us)
+		list_fire(impl, &impl->odd);
+	for (int i = 0; i < BUCKETS; i++)
+		while ((l = bucket_due(impl, i)) != NULL)
+			list_fire(impl, l);
+	for (int i = 0; i < BUCKETS; i++)
+		for (l = impl->buckets[i]; l; l = l->next)
+			due_us = min_u64(due_us, l->due_us);
+	impl->due_us = min_u64(due_us, impl->odd.due_us);
 }
 
 static struct deadline_list *list_find(struct loop_impl *impl,
@@ -303,7 +316,7 @@ static struct deadline_list *list_new(struct loop_impl *impl,
 		l = mem_alloc(sizeof(*l));
 		if (!l)
 			return &impl->odd;
-		list_init(impl, l);
+		list_init(l);
 	}
 	bucket = list_bucket(impl, duration_us);
 	l->duration_us = duration_us;
@@ -321,11 +334,9 @@ static void list_add_sorted(struct deadline_list *l, struct deadline *d)
 	       cds_list_entry(at, struct deadline, node)->at_us > d->at_us)
 		at = at->prev;
 	cds_list_add(&d->node, at);
-	if (at == &l->entries)
-		l->armed = false;	/* it is the first now */
 }
 
-/* Without a list of that duration, or one whose timer does not run. */
+/* Without a list of that duration, or with an empty one. */
 static __attribute__((noinline)) void
 deadline_start_slow(struct loop_impl *impl, struct deadline *d,
 		    uint64_t duration_us)
@@ -341,8 +352,8 @@ deadline_start_slow(struct loop_impl *impl, struct deadline *d,
 		d->at_us = impl->pub.now_us + duration_us;
 		list_add_sorted(l, d);
 	}
-	if (!l->armed)
-		list_arm(l);
+	if (d->at_us < l->due_us)
+		list_arm(impl, l);
 }
 
 void deadline_start(struct loop *loop, struct deadline *d,
@@ -357,7 +368,7 @@ void deadline_start(struct loop *loop, struct deadline *d,
 	duration_us = min_u64(duration_us, DURATION_MAX);
 	d->fn = fn;
 	l = list_find(impl, duration_us);
-	if (UNLIKELY(!l || !l->armed)) {
+	if (UNLIKELY(!l || l->due_us == NEVER_US)) {
 		deadline_start_slow(impl, d, duration_us);
 		return;
 	}
@@ -367,21 +378,9 @@ void deadline_start(struct loop *loop, struct deadline *d,
 
 void deadline_stop(struct deadline *d)
 {
-	/* The timer stays: it finds out when it fires. */
+	/* The list stays due: it finds out when it is looked at. */
 	if (deadline_running(d))
 		list_take(&d->node);
-}
-
-/* Timers that libevent had no memory for are tried again each turn. */
-static void rearm_all(struct loop_impl *impl)
-{
-	impl->unarmed = false;
-	if (!impl->odd.armed && !cds_list_empty(&impl->odd.entries))
-		list_arm(&impl->odd);
-	for (int i = 0; i < BUCKETS; i++)
-		for (struct deadline_list *l = impl->buckets[i]; l; l = l->next)
-			if (!l->armed && !cds_list_empty(&l->entries))
-				list_arm(l);
 }
 
 /* ---- from other threads -------------------------------------------------- */
@@ -429,12 +428,10 @@ static void run_posts(struct loop_impl *impl)
 	impl->posts_left = true;
 }
 
-static void on_wake(evutil_socket_t fd, short what, void *arg)
+static void on_wake(struct loop_impl *impl)
 {
-	struct loop_impl *impl = arg;
 	uint64_t count;
 
-	loop_fresh(impl);
 	if (read(impl->wake_fd, &count, sizeof(count)) < 0 && errno != EAGAIN)
 		log_error("loop", "text=\"eventfd: errno %d\"", errno);
 	impl->posts_left = true;
@@ -450,39 +447,57 @@ void loop_stop(struct loop *loop)
 
 /* ---- turns --------------------------------------------------------------- */
 
-static void on_wait_over(evutil_socket_t fd, short what, void *arg)
+/* Milliseconds for epoll_wait(), rounded up: a deadline is never early. */
+static int wait_ms(struct loop_impl *impl, uint64_t max_wait_us)
 {
-	/* That it fired has ended the wait already. */
+	uint64_t now, rest = max_wait_us;
+
+	if (max_wait_us == 0 || impl->posts_left ||
+	    loop_has_deferred(&impl->pub))
+		return 0;
+	if (impl->due_us != NEVER_US) {
+		now = sock_clock_us();
+		rest = impl->due_us > now ? impl->due_us - now : 0;
+		rest = min_u64(rest, max_wait_us);
+	} else if (max_wait_us == WAIT_FOREVER) {
+		return -1;
+	}
+	return (int)min_u64((rest + 999) / 1000, INT_MAX);
+}
+
+static void run_events(struct loop_impl *impl)
+{
+	for (impl->next = 0; impl->next < impl->n_events;) {
+		const struct epoll_event *ev = &impl->events[impl->next++];
+		struct watch *w = ev->data.ptr;
+
+		if (UNLIKELY(!w))
+			continue;
+		if (UNLIKELY((void *)w == impl))
+			on_wake(impl);
+		else
+			w->fn(w, ready_bits(w, ev->events));
+	}
+	impl->n_events = 0;
 }
 
 void loop_turn(struct loop *loop, uint64_t max_wait_us)
 {
 	struct loop_impl *impl = impl_of(loop);
-	bool limit = max_wait_us != WAIT_FOREVER && max_wait_us > 0;
-	int flags = EVLOOP_ONCE;
+	int n;
 
-	if (UNLIKELY(impl->unarmed))
-		rearm_all(impl);
 	loop_begin_turn(loop);
-	if (max_wait_us == 0 || impl->posts_left || impl->unarmed ||
-	    loop_has_deferred(loop)) {
-		flags |= EVLOOP_NONBLOCK;
-		limit = false;
+	n = epoll_wait(impl->epoll_fd, impl->events, EVENTS_MAX,
+		       wait_ms(impl, max_wait_us));
+	if (UNLIKELY(n < 0)) {
+		if (errno != EINTR)
+			log_error("loop", "text=\"epoll: errno %d\"", errno);
+		n = 0;
 	}
-	if (limit) {
-		struct timeval tv = {
-			.tv_sec = (time_t)(max_wait_us / 1000000),
-			.tv_usec = (suseconds_t)(max_wait_us % 1000000),
-		};
-
-		event_add(&impl->wait, &tv);
-	}
-	impl->stale = true;
-	if (event_base_loop(impl->base, flags) < 0)
-		log_error("loop", "text=\"event_base_loop: errno %d\"", errno);
-	if (limit)
-		event_del(&impl->wait);
-	loop_fresh(impl);
+	impl->n_events = n;
+	loop_refresh(loop);
+	run_events(impl);
+	run_deadlines(impl);
 	if (impl->posts_left)
 		run_posts(impl);
 	loop_run_deferred(loop);
@@ -499,57 +514,29 @@ void loop_run(struct loop *loop)
 
 /* ---- making and unmaking ------------------------------------------------- */
 
-static void on_libevent_log(int severity, const char *text)
-{
-	enum log_level level = severity >= EVENT_LOG_ERR ? LOG_ERROR :
-			       severity == EVENT_LOG_WARN ? LOG_WARN :
-			       LOG_DEBUG;
-
-	log_event(level, "libevent", "text=\"%s\"", text);
-}
-
-static struct event_base *base_new(void)
-{
-	struct event_config *config = event_config_new();
-	struct event_base *base = NULL;
-
-	if (!config)
-		return NULL;
-	if (event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK |
-				  EVENT_BASE_FLAG_IGNORE_ENV) == 0 &&
-	    event_config_require_features(config, EV_FEATURE_ET |
-					  EV_FEATURE_EARLY_CLOSE) == 0)
-		base = event_base_new_with_config(config);
-	event_config_free(config);
-	return base;
-}
-
 struct loop *loop_new(unsigned index)
 {
 	struct loop_impl *impl = mem_zalloc_aligned(sizeof(*impl));
+	struct epoll_event wake = { .events = EPOLLIN, .data.ptr = impl };
 
 	if (!impl)
 		return NULL;
-	event_set_log_callback(on_libevent_log);
 	loop_init_public(&impl->pub, index);
 	__cds_wfcq_init(&impl->posts_head, &impl->posts_tail);
-	impl->base = base_new();
+	list_init(&impl->odd);
+	impl->due_us = NEVER_US;
+	impl->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	impl->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-	if (!impl->base || impl->wake_fd < 0)
+	if (impl->epoll_fd < 0 || impl->wake_fd < 0 ||
+	    epoll_ctl(impl->epoll_fd, EPOLL_CTL_ADD, impl->wake_fd, &wake) < 0)
 		goto fail;
-	list_init(impl, &impl->odd);
-	evtimer_assign(&impl->wait, impl->base, on_wait_over, impl);
-	event_assign(&impl->wake, impl->base, impl->wake_fd,
-		     EV_READ | EV_PERSIST, on_wake, impl);
-	if (event_add(&impl->wake, NULL) < 0)
-		goto fail;
-	loop_refresh(impl);
+	loop_refresh(&impl->pub);
 	return &impl->pub;
 fail:
 	if (impl->wake_fd >= 0)
 		close(impl->wake_fd);
-	if (impl->base)
-		event_base_free(impl->base);
+	if (impl->epoll_fd >= 0)
+		close(impl->epoll_fd);
 	mem_free(impl);
 	return NULL;
 }
@@ -560,7 +547,6 @@ static void free_lists(struct deadline_list *l)
 		struct deadline_list *next = l->next;
 
 		ASSERT(cds_list_empty(&l->entries));
-		event_del(&l->timer);
 		mem_free(l);
 		l = next;
 	}
@@ -574,13 +560,10 @@ void loop_free(struct loop *loop)
 		return;
 	impl = impl_of(loop);
 	ASSERT(cds_list_empty(&impl->odd.entries));
-	event_del(&impl->odd.timer);
 	for (int i = 0; i < BUCKETS; i++)
 		free_lists(impl->buckets[i]);
 	free_lists(impl->spare);
-	event_del(&impl->wait);
-	event_del(&impl->wake);
-	event_base_free(impl->base);
+	close(impl->epoll_fd);
 	close(impl->wake_fd);
 	loop_fini_public(loop);
 	mem_free(impl);

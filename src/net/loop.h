@@ -69,9 +69,7 @@ struct watch {
 	int fd;
 	uint8_t on;
 	uint8_t quiet;	/* by watch_start_quiet() */
-	uint8_t write;	/* watch_want_write() is on */
-	/* struct event of libevent, or the twin's. */
-	unsigned char impl[128] __attribute__((aligned(8)));
+	uint8_t write;	/* writability is told */
 };
 
 /*
@@ -102,8 +100,8 @@ void watch_stop(struct watch *w);
 typedef void deadline_fn(struct deadline *d);
 
 /*
- * Zero-initialise. One list per distinct duration, appended in order, one
- * timer per list, re-armed lazily: start and stop cost a list operation.
+ * Zero-initialise. One list per distinct duration, appended in order and
+ * looked at when its first entry was due: start and stop cost a list operation.
  */
 struct deadline {
 	struct cds_list_head node;

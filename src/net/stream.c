@@ -4,7 +4,7 @@
  * Readiness is edge-triggered and remembered in readable and writable. A recv
  * that brings less than was asked for has emptied the socket, so the one that
  * would say EAGAIN is saved; only after a hang-up is the socket read to its
- * end. One thing is lost by that: libevent tells an error (a reset) as plain
+ * end. One thing is lost by that: the loop tells an error (a reset) as plain
  * readability, and if bytes came in the same instant the short recv hides it.
  * So a stream that goes quiet after one is looked at once more, after
  * CHECK_US (suspect), unless its owner knows better.
