@@ -97,9 +97,33 @@ static char *reserve(struct outq *q, size_t more, const char **limit)
 	return start;
 }
 
+/* Connection, with all that it lists. */
+static __attribute__((noinline)) char *
+put_connection(char *to, const struct http_head *head,
+	       const struct h1_put *put, bool te)
+{
+	if (te)
+		to = PUT(to, "TE: trailers\r\n");
+	if (head->upgrade.n) {
+		to = PUT(to, "Upgrade: ");
+		to = put_slice(to, head->upgrade);
+		to = PUT(to, "\r\n");
+	}
+	to = PUT(to, "Connection: ");
+	if (head->upgrade.n)
+		to = PUT(to, "upgrade, ");
+	if (te)
+		to = PUT(to, "TE, ");
+	if (put->close)
+		to = PUT(to, "close, ");
+	if (put->keep_alive)
+		to = PUT(to, "keep-alive, ");
+	return put_bytes(to - 2, "\r\n", 2);
+}
+
 /* Framing and Connection: what the fields array never has. */
-static char *put_own(char *to, const struct http_head *head,
-		     const struct h1_put *put, bool te)
+static inline char *put_own(char *to, const struct http_head *head,
+			    const struct h1_put *put, bool te)
 {
 	if (put->length) {
 		to = PUT(to, "Content-Length: ");
@@ -113,25 +137,8 @@ static char *put_own(char *to, const struct http_head *head,
 		to = put_bytes(to, put->date, TIMEFMT_HTTP_DATE);
 		to = PUT(to, "\r\n");
 	}
-	if (te)
-		to = PUT(to, "TE: trailers\r\n");
-	if (head->upgrade.n) {
-		to = PUT(to, "Upgrade: ");
-		to = put_slice(to, head->upgrade);
-		to = PUT(to, "\r\n");
-	}
-	if (put->close || put->keep_alive || te || head->upgrade.n) {
-		to = PUT(to, "Connection: ");
-		if (head->upgrade.n)
-			to = PUT(to, "upgrade, ");
-		if (te)
-			to = PUT(to, "TE, ");
-		if (put->close)
-			to = PUT(to, "close, ");
-		if (put->keep_alive)
-			to = PUT(to, "keep-alive, ");
-		to = put_bytes(to - 2, "\r\n", 2);
-	}
+	if (UNLIKELY(put->close || put->keep_alive || te || head->upgrade.n))
+		to = put_connection(to, head, put, te);
 	return PUT(to, "\r\n");
 }
 
