@@ -23,7 +23,7 @@ static void init_conn(struct h1_conn *conn, enum h1_role role,
 	conn->settings = settings;
 	conn->events = events;
 	conn->source.ops = &h1_source_ops;
-	conn->sink.ops = &h1_sink_ops;
+	conn->sink.ops = &h1_sink_ops[role];
 	conn->keep_alive = true;
 	conn->peer_minor = 1;
 }

@@ -40,7 +40,7 @@ enum h1_write_state {
 };
 
 extern const struct source_ops h1_source_ops;
-extern const struct sink_ops h1_sink_ops;
+extern const struct sink_ops h1_sink_ops[];	/* by enum h1_role */
 
 /* h1.c */
 

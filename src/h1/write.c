@@ -132,22 +132,30 @@ static bool write_request(struct h1_conn *conn, const struct http_head *head)
 	return h1_put_request(&conn->stream.out, head, &put);
 }
 
-static void sink_head(struct sink *snk, const struct http_head *head)
+static inline void sink_head(struct sink *snk, const struct http_head *head,
+			     bool (*write)(struct h1_conn *conn,
+					   const struct http_head *head))
 {
 	struct h1_conn *conn = sink_conn(snk);
-	bool ok;
 
 	if (UNLIKELY(conn->write_state == H1_WRITE_FAILED))
 		return;
 	ASSERT(conn->state == H1_MESSAGE &&
 	       conn->write_state == H1_WRITE_NONE);
-	ok = conn->role == H1_SERVER ? write_response(conn, head) :
-				       write_request(conn, head);
-	if (UNLIKELY(!ok)) {
+	if (LIKELY(write(conn, head)))
+		h1_send(conn);
+	else
 		sink_fail_later(conn, MESSAGE_NO_MEMORY);
-		return;
-	}
-	h1_send(conn);
+}
+
+static void response_head(struct sink *snk, const struct http_head *head)
+{
+	sink_head(snk, head, write_response);
+}
+
+static void request_head(struct sink *snk, const struct http_head *head)
+{
+	sink_head(snk, head, write_request);
 }
 
 void h1_send_continue(struct h1_conn *conn)
@@ -267,6 +275,17 @@ static void sink_abort(struct sink *snk)
 	stream_close(&conn->stream, hard);
 }
 
+static __attribute__((noinline)) bool
+send_last_chunk(struct h1_conn *conn, const struct http_head *trailers)
+{
+	if (!h1_put_last_chunk(&conn->stream.out, trailers)) {
+		sink_fail_later(conn, MESSAGE_NO_MEMORY);
+		return false;
+	}
+	h1_send(conn);
+	return true;
+}
+
 static void sink_end(struct sink *snk, const struct http_head *trailers)
 {
 	struct h1_conn *conn = sink_conn(snk);
@@ -274,17 +293,14 @@ static void sink_end(struct sink *snk, const struct http_head *trailers)
 	if (UNLIKELY(conn->write_state == H1_WRITE_FAILED))
 		return;
 	ASSERT(conn->write_state == H1_WRITE_BODY);
-	if (conn->write_framing == HTTP_BODY_LENGTH && conn->write_left) {
+	/* With HTTP_BODY_LENGTH: some is missing. */
+	if (UNLIKELY(conn->write_left)) {
 		sink_abort(snk);
 		return;
 	}
-	if (conn->write_framing == HTTP_BODY_CHUNKED) {
-		if (!h1_put_last_chunk(&conn->stream.out, trailers)) {
-			sink_fail_later(conn, MESSAGE_NO_MEMORY);
-			return;
-		}
-		h1_send(conn);
-	}
+	if (conn->write_framing == HTTP_BODY_CHUNKED &&
+	    !send_last_chunk(conn, trailers))
+		return;
 	conn->write_state = H1_WRITE_ENDED;
 	if (conn->role == H1_SERVER)
 		conn->response_done = true;
@@ -311,10 +327,19 @@ void h1_drained(struct h1_conn *conn)
 	conn->sink.events->on_flushed(conn->sink.owner);
 }
 
-const struct sink_ops h1_sink_ops = {
-	.head = sink_head,
-	.data = sink_data,
-	.end = sink_end,
-	.abort = sink_abort,
-	.full = sink_full,
+const struct sink_ops h1_sink_ops[] = {
+	[H1_SERVER] = {
+		.head = response_head,
+		.data = sink_data,
+		.end = sink_end,
+		.abort = sink_abort,
+		.full = sink_full,
+	},
+	[H1_CLIENT] = {
+		.head = request_head,
+		.data = sink_data,
+		.end = sink_end,
+		.abort = sink_abort,
+		.full = sink_full,
+	},
 };
