@@ -140,7 +140,8 @@ static bool find_route(struct exchange *ex, const struct http_head *head)
 		exchange_no_memory(ex);
 		return false;
 	}
-	host = http_host_normalise(head->host, &ex->arena);
+	host = head->host_plain ? head->host :
+	       http_host_normalise(head->host, &ex->arena);
 	if (!host.p && head->host.n > 0) {
 		exchange_no_memory(ex);
 		return false;

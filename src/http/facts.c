@@ -189,6 +189,7 @@ static enum http_parse settle_host(struct http_head *h,
 {
 	struct field *f = http_head_find(h, HTTP_FIELD_HOST);
 	struct slice value;
+	bool plain;
 
 	if (seen->twice & FIELD_BIT(HTTP_FIELD_HOST))
 		return HTTP_PARSE_BAD_HOST;
@@ -201,10 +202,12 @@ static enum http_parse settle_host(struct http_head *h,
 		return HTTP_PARSE_OK;
 	}
 	value = field_value(f);
-	if (!http_host_valid(value))
+	plain = LIKELY(scan_plain_host(value));
+	if (!plain && !http_odd_host_valid(value))
 		return HTTP_PARSE_BAD_HOST;
 	if (LIKELY(h->host.n == 0)) {
 		h->host = value;
+		h->host_plain = plain && value.p[value.n - 1] != '.';
 		return HTTP_PARSE_OK;
 	}
 	if (!slice_eq_icase(without_default_port(value, h->scheme_https),

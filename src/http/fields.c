@@ -263,12 +263,10 @@ static __attribute__((noinline)) bool ip6_literal_valid(struct slice s)
 	       inet_pton(AF_INET6, text, &addr) == 1;
 }
 
-bool http_host_valid(struct slice s)
+bool http_odd_host_valid(struct slice s)
 {
 	size_t i = 0;
 
-	if (LIKELY(scan_plain_host(s)))
-		return true;
 	if (s.n == 0)
 		return false;
 	if (s.p[0] == '[') {
@@ -286,6 +284,11 @@ bool http_host_valid(struct slice s)
 		return true;
 	return i > 0 && s.p[i] == ':' &&
 	       port_valid(slice_of(s.p + i + 1, s.n - i - 1));
+}
+
+bool http_host_valid(struct slice s)
+{
+	return LIKELY(scan_plain_host(s)) || http_odd_host_valid(s);
 }
 
 /* ---- looking at and editing a head --------------------------------------- */

@@ -81,6 +81,8 @@ struct http_head {
 	bool expect_continue;
 	bool te_trailers;		/* TE lists trailers */
 	bool scheme_https;		/* absolute form with https */
+	bool host_plain;		/* host is what http_host_normalise()
+					 * would make of it */
 	bool has_content_length;	/* a Content-Length stood there, to be
 					 * said again: with HTTP_BODY_LENGTH,
 					 * and with HTTP_BODY_NONE in responses

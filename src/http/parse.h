@@ -75,6 +75,9 @@ enum http_field_id http_field_lookup_plain(const char *name, size_t n);
  * skipped; false at the end. */
 bool http_list_next(struct slice *list, struct slice *item);
 
+/* http_host_valid() of one that scan_plain_host() does not know. */
+bool http_odd_host_valid(struct slice s);
+
 /* Where the port begins (at the colon), or the end. */
 size_t http_host_len(struct slice host);
 

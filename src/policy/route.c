@@ -64,13 +64,24 @@ static bool headers_match(const struct config_route *r, const struct query *q)
 	return true;
 }
 
-static bool fits(const struct query *q, const struct config_route *r,
-		 struct slice path)
+static __attribute__((noinline)) bool fits_closely(const struct query *q,
+					const struct config_route *r,
+					struct slice path)
 {
 	return path_matches(r, path) && method_matches(r, q->method) &&
 	       (!r->host ||
 		route_host_matches(slice_str(r->host), q->host)) &&
 	       headers_match(r, q);
+}
+
+/* The last route of most configs, or their only one, takes all. */
+static inline bool fits(const struct query *q, const struct config_route *r,
+			struct slice path)
+{
+	if (!r->path && !r->path_prefix && !r->host && !r->n_methods &&
+	    !r->headers.n)
+		return true;
+	return fits_closely(q, r, path);
 }
 
 /* The first of a group that fits and comes before `best`, else best. */

@@ -90,6 +90,7 @@ static void fuzz_same(const struct fuzz_head *a, const char *abuf,
 	CHECK(x->keep_alive == y->keep_alive && x->status == y->status);
 	CHECK(slice_eq(x->path, y->path) && slice_eq(x->host, y->host));
 	CHECK(slice_eq(x->upgrade, y->upgrade));
+	CHECK(x->host_plain == y->host_plain);
 	for (unsigned i = 0; i < x->n_fields; i++) {
 		CHECK(slice_eq(field_name(&x->fields[i]),
 			       field_name(&y->fields[i])));

@@ -19,6 +19,18 @@ static enum http_parse parse_again(const char *buf, size_t len,
 	return http_parse_request(buf, len, &wide, scanned, head);
 }
 
+/* What needs no http_host_normalise(). */
+static void check_plain(struct slice host)
+{
+	for (size_t i = 0; i < host.n; i++) {
+		char c = host.p[i];
+
+		CHECK((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ||
+		      c == '-' || c == '.');
+	}
+	CHECK(host.n > 0 && host.p[host.n - 1] != '.');
+}
+
 static void check_again(const struct http_head *h)
 {
 	char text[8192], *buf;
@@ -59,6 +71,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		fuzz_inside(buf, size, h->host);
 		CHECK(h->framing != HTTP_BODY_CLOSE);
 		CHECK(h->minor == 0 || http_host_valid(h->host));
+		if (h->host_plain)
+			check_plain(h->host);
 		CHECK(h->path.n > 0 || h->method_id == HTTP_CONNECT);
 		check_again(h);
 	}

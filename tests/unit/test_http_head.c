@@ -12,6 +12,7 @@
 
 #include "http/chunked.h"
 #include "http/head.h"
+#include "http/path.h"
 
 #define FIELDS	16
 
@@ -587,6 +588,43 @@ static void test_target_forms(void **state)
 	assert_slice(h->path, "");
 }
 
+/* Who matches routes may take such a host as it stands. */
+static void test_plain_host(void **state)
+{
+	static const struct {
+		const char *host;
+		bool plain;
+	} rows[] = {
+		{ "www.example.com", true }, { "1.2.3.4", true },
+		{ "a-b.example", true }, { "a.very-long.host.example", true },
+		{ "www.example.com.", false }, { "www.example.com:80", false },
+		{ "www.Example.com", false }, { "[::1]", false },
+	};
+	struct arena_pool pool;
+	struct arena arena;
+
+	arena_pool_init(&pool);
+	arena_init(&arena, &pool);
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct slice out, in = slice_str(rows[i].host);
+		struct http_head *h;
+		char text[128];
+
+		snprintf(text, sizeof(text), "GET / HTTP/1.1\r\nHost: %s\r\n"
+			 "\r\n", rows[i].host);
+		h = get(REQUEST, HTTP_GET, text);
+		assert_int_equal(h->host_plain, rows[i].plain);
+		out = http_host_normalise(in, &arena);
+		assert_int_equal(h->host_plain, slice_eq(out, in) &&
+				 in.p[0] != '[');
+	}
+	/* What counts is the target's. */
+	assert_false(get(REQUEST, HTTP_GET, "GET http://A.example/ HTTP/1.1\r\n"
+			 "Host: a.example\r\n\r\n")->host_plain);
+	arena_fini(&arena);
+	arena_pool_fini(&pool);
+}
+
 static void test_expect(void **state)
 {
 	struct http_head *h = get(REQUEST, HTTP_GET,
@@ -674,6 +712,7 @@ int main(void)
 		cmocka_unit_test(test_values),
 		cmocka_unit_test(test_connection),
 		cmocka_unit_test(test_target_forms),
+		cmocka_unit_test(test_plain_host),
 		cmocka_unit_test(test_expect),
 		cmocka_unit_test(test_response_framing),
 		cmocka_unit_test(test_trailers),

@@ -480,7 +480,7 @@ static void test_eof_with_last_bytes(void **state)
 }
 
 /* A Unix peer that closes with unread bytes resets. Bytes and reset come in
- * one event, of which libevent tells only the bytes. */
+ * one event, of which the loop tells only the bytes. */
 static void test_reset_behind_bytes(void **state)
 {
 	struct end e;
@@ -523,6 +523,75 @@ static void test_answered(void **state)
 	turns(&e, 2);
 	assert_got(&e, "abcdef");
 	assert_int_equal(e.s.read_end, STREAM_EOF);
+	end_fini(&e);
+}
+
+static void test_tell_sent(void **state)
+{
+	struct end e;
+	char *big = calloc(1, BIG);
+
+	end_init(&e);
+	/* After the next flush, and once. */
+	assert_true(outq_copy(&e.s.out, "ab", 2));
+	stream_flush_later(&e.s);
+	stream_tell_sent(&e.s);
+	assert_int_equal(e.rooms, 0);
+	turns(&e, 1);
+	assert_int_equal(e.rooms, 1);
+	assert_int_equal(read(e.peer, e.got, BIG), 2);
+	assert_true(outq_copy(&e.s.out, "cd", 2));
+	stream_flush_later(&e.s);
+	turns(&e, 2);
+	assert_int_equal(e.rooms, 1);
+	/* Nothing to send: never from inside. */
+	stream_tell_sent(&e.s);
+	assert_int_equal(e.rooms, 1);
+	turns(&e, 1);
+	assert_int_equal(e.rooms, 2);
+	/* The socket does not take all of it: when it has. */
+	assert_true(outq_ref(&e.s.out, NULL, big, BIG));
+	stream_flush_later(&e.s);
+	stream_tell_sent(&e.s);
+	turns(&e, 2);
+	assert_int_equal(e.rooms, 2);
+	for (int i = 0; i < 10000 && !outq_empty(&e.s.out); i++) {
+		(void)!read(e.peer, e.got, BIG);
+		turns(&e, 1);
+	}
+	assert_true(e.rooms > 2);
+	assert_false(e.s.tell_sent);
+	/* Not what is closed meanwhile. */
+	e.rooms = 0;
+	stream_tell_sent(&e.s);
+	stream_close(&e.s, false);
+	turns(&e, 2);
+	assert_int_equal(e.rooms, 0);
+	end_fini(&e);
+	free(big);
+}
+
+static void test_tell_sent_after_shutdown(void **state)
+{
+	struct end e;
+
+	end_init(&e);
+	stream_shutdown(&e.s);
+	stream_tell_sent(&e.s);
+	turns(&e, 1);
+	assert_int_equal(e.rooms, 1);
+	assert_int_equal(read(e.peer, e.got, 10), 0);
+	/* A write that fails is told instead. */
+	end_fini(&e);
+	end_init(&e);
+	close(e.peer);
+	e.peer = -1;
+	assert_true(outq_copy(&e.s.out, "ab", 2));
+	stream_flush_later(&e.s);
+	stream_tell_sent(&e.s);
+	turns(&e, 1);
+	assert_int_equal(e.write_errors, 1);
+	assert_int_equal(e.rooms, 0);
 	end_fini(&e);
 }
 
@@ -1059,6 +1128,8 @@ int main(void)
 		cmocka_unit_test(test_shutdown_after_flush),
 		cmocka_unit_test(test_connect_tcp),
 		cmocka_unit_test(test_connect_unix),
+		cmocka_unit_test(test_tell_sent),
+		cmocka_unit_test(test_tell_sent_after_shutdown),
 		cmocka_unit_test(test_unix_back_pressure),
 		cmocka_unit_test(test_connect_refused),
 		cmocka_unit_test(test_close_in_connect),
