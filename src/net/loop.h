@@ -4,8 +4,8 @@
  * (loop.c, sock.c) with a virtual clock. A worker is a pointer: nothing above
  * this seam has static mutable or thread-local state.
  *
- * One turn: ready descriptors and due deadlines -> tasks (until none is left)
- * -> flushes -> reaps.
+ * One turn: ready descriptors and due deadlines -> posts -> tasks (until none is
+ * left) -> flushes -> reaps.
  *
  * Everything here is called on the loop's own thread, but for loop_post() and
  * loop_stop().

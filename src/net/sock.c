@@ -168,21 +168,26 @@ bool sock_has_input(int fd)
 	       errno != EAGAIN;
 }
 
-ssize_t sock_sendv(int fd, const struct iovec *iov, int n)
+ssize_t sock_send(int fd, const void *buf, size_t n)
 {
-	struct msghdr msg;
 	ssize_t r;
 
 	do {
-		if (LIKELY(n == 1)) {
-			r = sys_send(fd, iov->iov_base, iov->iov_len);
-		} else {
-			msg = (struct msghdr){
-				.msg_iov = (struct iovec *)(uintptr_t)iov,
-				.msg_iovlen = (size_t)n,
-			};
-			r = sys_sendmsg(fd, &msg);
-		}
+		r = sys_send(fd, buf, n);
+	} while (UNLIKELY(r < 0 && errno == EINTR));
+	return LIKELY(r >= 0) ? r : -errno;
+}
+
+ssize_t sock_sendv(int fd, const struct iovec *iov, int n)
+{
+	struct msghdr msg = {
+		.msg_iov = (struct iovec *)(uintptr_t)iov,
+		.msg_iovlen = (size_t)n,
+	};
+	ssize_t r;
+
+	do {
+		r = sys_sendmsg(fd, &msg);
 	} while (UNLIKELY(r < 0 && errno == EINTR));
 	return LIKELY(r >= 0) ? r : -errno;
 }

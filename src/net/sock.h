@@ -26,6 +26,7 @@ ssize_t sock_recv(int fd, void *buf, size_t n) MUST_CHECK;
 /* A sock_recv() would return something: bytes, the end, or an error. */
 bool sock_has_input(int fd);
 /* MSG_NOSIGNAL. Bytes or -errno. */
+ssize_t sock_send(int fd, const void *buf, size_t n) MUST_CHECK;
 ssize_t sock_sendv(int fd, const struct iovec *iov, int n) MUST_CHECK;
 /* shutdown(fd, SHUT_WR). */
 void sock_shutdown(int fd);

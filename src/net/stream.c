@@ -104,6 +104,19 @@ static bool in_set(struct stream *s, struct block *b)
 	return b != NULL;
 }
 
+/* A block for who has none. */
+static inline bool in_begin(struct stream *s)
+{
+	struct block_pool *pool = &s->loop->blocks;
+
+	if (UNLIKELY(s->big_reads))
+		return in_set(s, block_new(pool, BLOCK_LARGE));
+	if (UNLIKELY(s->much))
+		return in_set(s, block_new(pool, BLOCK_SMALL));
+	return in_set(s, block_share(pool, (enum block_kind)s->in_kind,
+				     ROOM_MIN));
+}
+
 /*
  * Puts what is unconsumed at the start of a block of at least `size` bytes:
  * the same one if nobody else has a reference, or another. Bytes that somebody
@@ -142,12 +155,7 @@ static enum in_room in_make_room(struct stream *s)
 	size_t n = in_bytes(s), room;
 
 	if (LIKELY(!s->in))
-		return in_set(s, s->big_reads || s->much ?
-			      block_new(&s->loop->blocks, want) :
-			      block_share(&s->loop->blocks,
-					  (enum block_kind)s->in_kind,
-					  ROOM_MIN)) ?
-		       IN_ROOM : IN_NO_MEMORY;
+		return in_begin(s) ? IN_ROOM : IN_NO_MEMORY;
 	if (n == 0 && (s->in->refs == 1 || s->in->size < want))
 		return in_renew(s, want) ? IN_ROOM : IN_NO_MEMORY;
 	room = in_room(s);
@@ -304,8 +312,9 @@ static inline bool read_plainly(struct stream *s)
 
 	if (UNLIKELY(s->hup || s->paused || s->want_write || s->blocked ||
 		     s->owed_read || s->write_failed) ||
-	    UNLIKELY(s->read_end || s->ops != &stream_plain_ops ||
-		     in_make_room(s) != IN_ROOM))
+	    UNLIKELY(s->read_end || s->ops != &stream_plain_ops))
+		return false;
+	if (LIKELY(!s->in) ? !in_begin(s) : in_make_room(s) != IN_ROOM)
 		return false;
 	room = block_room(s->in);
 	r = sock_recv(s->watch.fd, s->in->data + s->in_end, room);
@@ -532,8 +541,7 @@ static void tell_writer(struct stream *s)
 static inline bool flush_plainly(struct stream *s)
 {
 	const struct oseg *first = s->out.first;
-	struct iovec iov;
-	ssize_t r;
+	size_t n;
 
 	if (UNLIKELY(!first || first->next || !s->writable || s->shut ||
 		     s->shutdown_after_flush || s->told_full || s->backlog ||
@@ -541,10 +549,8 @@ static inline bool flush_plainly(struct stream *s)
 		     first->n > STREAM_LOW_WATER ||
 		     s->ops != &stream_plain_ops))
 		return false;
-	iov.iov_base = (void *)(uintptr_t)first->p;
-	iov.iov_len = first->n;
-	r = sock_sendv(s->watch.fd, &iov, 1);
-	if (UNLIKELY(!write_sent(s, r, iov.iov_len))) {
+	n = first->n;
+	if (UNLIKELY(!write_sent(s, sock_send(s->watch.fd, first->p, n), n))) {
 		if (!s->write_failed)
 			note_room(s);
 		tell_writer(s);

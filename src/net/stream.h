@@ -103,9 +103,8 @@ struct stream {
 	     owed_read : 1, write_failed : 1, suspect : 1;
 	bool writable : 1, shut : 1, shutdown_after_flush : 1, told_full : 1,
 	     backlog : 1, owed_room : 1, owed_write_error : 1, keep_write : 1;
-	/* much: the last read brought it. */
-	bool big_reads : 1, hup_told : 1, owed_connect : 1, tell_sent : 1,
-	     much : 1;
+	bool big_reads : 1, hup_told : 1, owed_connect : 1, tell_sent : 1;
+	bool much;		/* the last read brought it */
 	struct deadline check;	/* a look at a stream that has gone quiet */
 	uint64_t last_send_us;	/* loop time of the last byte the socket took */
 	uint64_t bytes_in, bytes_out;

@@ -251,7 +251,7 @@ void sim_loop_turn(struct sim_loop *l)
 	w->in_turn = true;
 	loop_begin_turn(&l->pub);
 	refresh(&l->pub);
-	/* libevent runs timers and descriptors in the order of their coming. */
+	/* Nobody may rely on either order. */
 	if (net_chance(w, 500)) {
 		run_deadlines(l);
 		run_ready(l, w);

@@ -107,6 +107,13 @@ ssize_t sock_sendv(int fd, const struct iovec *iov, int n)
 	return total ? (ssize_t)total : -EAGAIN;
 }
 
+ssize_t sock_send(int fd, const void *buf, size_t n)
+{
+	struct iovec iov = { (void *)(uintptr_t)buf, n };
+
+	return sock_sendv(fd, &iov, 1);
+}
+
 void sock_shutdown(int fd)
 {
 	struct sim_end *e = end_of_fd(fd);
