@@ -77,10 +77,16 @@ static char *put_second(struct timefmt_cache *c, uint64_t wall_us, char *out)
 
 void timefmt_rfc3339_ms(struct timefmt_cache *c, uint64_t wall_us, char *out)
 {
-	char *p = put_second(c, wall_us, out);
+	uint64_t ms = wall_us / 1000;
+	char *p;
 
-	p = put_digits(p, (unsigned)(wall_us / 1000 % 1000), 3);
-	*p = 'Z';
+	if (UNLIKELY(c->ms != ms || ms == 0)) {
+		p = put_second(c, wall_us, c->rfc3339_ms);
+		p = put_digits(p, (unsigned)(ms % 1000), 3);
+		*p = 'Z';
+		c->ms = ms;
+	}
+	memcpy(out, c->rfc3339_ms, sizeof(c->rfc3339_ms));
 }
 
 void timefmt_rfc3339_us(struct timefmt_cache *c, uint64_t wall_us, char *out)

@@ -127,12 +127,15 @@ static inline char *put_own_fields(char *o, const struct field *f,
 				   const struct field *end)
 {
 	for (; f < end; f++) {
-		o = put_byte(o, 0xa0 | f->name_len);
-		(void)utf8_copy(o, f->name, f->name_len);
-		o = put_byte(o + f->name_len, 0x91);
-		o = put_msgpack_str_head(o, f->value_len);
-		(void)utf8_copy(o, f->value, f->value_len);
-		o += f->value_len;
+		const char *name = f->name, *value = f->value;
+		size_t n_name = f->name_len, n_value = f->value_len;
+
+		o = put_byte(o, 0xa0 | (unsigned)n_name);
+		(void)utf8_copy(o, name, n_name);
+		o = put_byte(o + n_name, 0x91);
+		o = put_msgpack_str_head(o, n_value);
+		(void)utf8_copy(o, value, n_value);
+		o += n_value;
 	}
 	return o;
 }

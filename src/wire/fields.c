@@ -32,10 +32,15 @@ static inline uint32_t quick_hash(const struct field *f)
  */
 bool fields_all_differ(const struct field *fields, unsigned n, size_t *bytes)
 {
-	uint64_t seen[FILTER_BITS / 64] = { 0 };
+	uint64_t seen[FILTER_BITS / 64];
 	uint64_t twice = 0;
 	size_t sum = 0;
 
+	if (n == 1) {
+		*bytes = (size_t)fields->name_len + fields->value_len;
+		return true;
+	}
+	memset(seen, 0, sizeof(seen));
 	for (const struct field *f = fields; f < fields + n; f++) {
 		uint32_t h = quick_hash(f);
 		uint64_t *word = &seen[h >> 6], bit = 1ull << (h & 63);

@@ -35,7 +35,9 @@ char *put_msgpack_name(char *o, const char *name, size_t n);
 char *put_msgpack_low_name(char *o, const char *name, size_t n);
 char *put_json_name(char *o, const char *name, size_t n);
 
-char *put_msgpack_uint_wide_(char *o, uint64_t v);
+/* Not to be drawn into those who hardly ever need them. */
+__attribute__((noinline)) char *put_msgpack_uint_wide_(char *o, uint64_t v);
+__attribute__((noinline))
 char *put_msgpack_len_wide_(char *o, size_t n, unsigned char tag8,
 			    unsigned char tag16);
 char *put_json_uint(char *o, uint64_t v);	/* cut at PUT_JSON_INT_MAX */
@@ -80,8 +82,11 @@ static inline char *put_json_bool(char *o, bool v)
 
 static inline char *put_msgpack_uint(char *o, uint64_t v)
 {
-	return LIKELY(v < 128) ? put_byte(o, (unsigned)v)
-			       : put_msgpack_uint_wide_(o, v);
+	if (LIKELY(v < 128))
+		return put_byte(o, (unsigned)v);
+	if (LIKELY(v < 256))
+		return put_byte(put_byte(o, 0xcc), (unsigned)v);
+	return put_msgpack_uint_wide_(o, v);
 }
 
 static inline char *put_msgpack_str_head(char *o, size_t n)
