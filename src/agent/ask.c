@@ -177,12 +177,10 @@ static void call_send(struct agent_call *call, struct link *link)
 	const struct event *ev = call->event;
 	struct agent_session *s = call->session;
 	enum wire_result result = WIRE_NO_MEMORY;
-	unsigned transcoded = 0;
-	uint32_t bytes = 0;
 	struct entry *e;
 
 	if (LIKELY(link_put_lazy(link) && fifo_reserve(&link->fifo)))
-		result = link_encode(link, ev, &transcoded, &bytes);
+		result = link_encode(link, ev);
 	if (UNLIKELY(result != WIRE_OK)) {
 		call_fail(call, result == WIRE_TOO_LARGE ? CAUSE_TOO_LARGE :
 			  CAUSE_OVERLOAD, encode_fault_text[result]);
@@ -191,7 +189,7 @@ static void call_send(struct agent_call *call, struct link *link)
 	call->slot = link->fifo.tail;
 	e = fifo_push(&link->fifo);
 	e->owner = call;
-	link_set_id(link, e, ev->meta, bytes);
+	link_set_id(link, e, ev->meta);
 	e->timeout_ms = call->timeout_ms;
 	e->chunk_index = ev->type == EVENT_REQUEST_CHUNK ||
 			 ev->type == EVENT_RESPONSE_CHUNK ?
@@ -205,8 +203,6 @@ static void call_send(struct agent_call *call, struct link *link)
 	counter_inc(&l->metrics->events[ev->type]);
 	counter_inc(&l->metrics->in_flight);
 	counter_inc(&link->instance->in_flight);
-	if (UNLIKELY(transcoded))
-		counter_add(&l->metrics->transcoded, transcoded);
 	if (LIKELY(call->sent_us == call->queued_us))
 		counter_inc(&l->metrics->queue_us.bucket[0]);
 	else
@@ -444,8 +440,9 @@ static void ask_pinned(struct agent_local *l, struct agent_call *call)
 }
 
 /* The agent, or all of its instances, may not be asked now: says why. */
-static const char *ask_refused(struct agent_local *l, struct agent_call *call,
-			       unsigned gate, uint64_t timeout_us)
+static __attribute__((noinline)) const char *
+ask_refused(struct agent_local *l, struct agent_call *call, unsigned gate,
+	    uint64_t timeout_us)
 {
 	if (gate & GATE_INSTANCE)
 		timeout_us = health_stretch(l, call->session->link,
@@ -458,8 +455,9 @@ static const char *ask_refused(struct agent_local *l, struct agent_call *call,
 }
 
 /* A degraded instance may have more time, up to what the exchange has left. */
-static uint64_t ask_stretched(struct agent_local *l, struct agent_call *call,
-			      uint64_t timeout_us)
+static __attribute__((noinline)) uint64_t
+ask_stretched(struct agent_local *l, struct agent_call *call,
+	      uint64_t timeout_us)
 {
 	uint64_t us = health_stretch(l, call->session->link, timeout_us);
 

@@ -317,20 +317,18 @@ void loan_send(struct link *link, const struct entry *entry, uint32_t slot)
 void loan_complete(struct link *link, const struct event *ev)
 {
 	struct loan *loan = link->loan;
-	unsigned transcoded = 0;
 	struct errand *e;
 
-	if (loan_encode(link, ev, &transcoded) != WIRE_OK) {
+	if (link_encode(link, ev) != WIRE_OK) {
 		/* The agent would keep the exchange for ever. */
 		link_lost(link, CAUSE_CLOSED, RETRY_SOON, "out of memory");
 		return;
 	}
 	counter_inc(&link->local->metrics->events[EVENT_COMPLETE]);
-	counter_add(&link->local->metrics->transcoded, transcoded);
 	e = loan->loaded;
 	loan->loaded = NULL;
 	memset(&e->entry, 0, sizeof(e->entry));
-	link_set_id(link, &e->entry, ev->meta, 0);
+	link_set_id(link, &e->entry, ev->meta);
 	errand_post(e, ERRAND_COMPLETE);
 }
 

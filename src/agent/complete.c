@@ -42,20 +42,15 @@ struct entry *link_push_complete(struct link *link)
 /* Encodes it behind what is queued. False: no memory. */
 static bool complete_put(struct link *link, const struct event *ev)
 {
-	struct agent_local *l = link->local;
-	unsigned transcoded = 0;
-	uint32_t bytes = 0;
 	struct entry *e;
 
 	if (!fifo_reserve(&link->fifo) ||
-	    link_encode(link, ev, &transcoded, &bytes) != WIRE_OK)
+	    link_encode(link, ev) != WIRE_OK)
 		return false;
-	counter_inc(&l->metrics->events[EVENT_COMPLETE]);
-	if (UNLIKELY(transcoded))
-		counter_add(&l->metrics->transcoded, transcoded);
+	counter_inc(&link->local->metrics->events[EVENT_COMPLETE]);
 	e = link_push_complete(link);
 	if (LIKELY(e))
-		link_set_id(link, e, ev->meta, bytes);
+		link_set_id(link, e, ev->meta);
 	return true;
 }
 
@@ -104,9 +99,11 @@ bool link_put_lazy_slow(struct link *link)
 		done++;
 	}
 	link->n_lazy -= done;
+	if (LIKELY(!link->n_lazy))
+		return true;
 	memmove(link->lazy, link->lazy + done,
 		link->n_lazy * sizeof(link->lazy[0]));
-	return !link->n_lazy;
+	return false;
 }
 
 void link_flush_lazy(struct link *link)

@@ -17,7 +17,6 @@ bool link_push_config(struct link *link)
 	struct agent_local *l = link->local;
 	struct agent *a = l->agent;
 	char id[EVENT_ID_LEN + 1] = "";
-	unsigned transcoded = 0;
 	struct event ev = {
 		.type = EVENT_CONFIGURE,
 		.configure = {
@@ -26,19 +25,18 @@ bool link_push_config(struct link *link)
 			.agent_id = slice_str(a->config.name),
 		},
 	};
-	uint32_t bytes = 0;
 	struct entry *e;
 
 	link->pushed_us = l->loop->now_us;
 	make_id(link, id);
 	if (!fifo_reserve(&link->fifo) ||
-	    link_encode(link, &ev, &transcoded, &bytes) != WIRE_OK)
+	    link_encode(link, &ev) != WIRE_OK)
 		return false;
 	counter_inc(&l->metrics->events[EVENT_CONFIGURE]);
 	e = fifo_push(&link->fifo);
 	memset(e, 0, sizeof(*e));
 	if (link->format.dialect == WIRE_V1)
-		e->v1_bytes = bytes;
+		e->v1_bytes = link->v1_frame;
 	else
 		memcpy(e->id, id, EVENT_ID_LEN);
 	e->type = EVENT_CONFIGURE;

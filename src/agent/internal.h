@@ -173,6 +173,7 @@ struct link {
 	/* v1: a frame that has to wait, and bytes that wait for answers. */
 	struct outq v1_held;
 	uint32_t v1_bytes;
+	uint32_t v1_frame;		/* size of the newest */
 	unsigned full_depth;		/* depth once opened; 0: spare */
 	uint32_t chunk_size;		/* the config's, or less */
 	uint64_t max_body;		/* that the agent takes */
@@ -605,17 +606,18 @@ void link_retry_later(struct link *link, enum link_retry retry);
 void instance_wake(struct link *first);
 
 /*
- * Appends an event's frame to what is sent; *bytes is its size. v1: each frame
- * is one send, and waits until what is unanswered lets it go.
+ * Appends an event's frame to what is sent, or, of a borrowed link, to what
+ * will be posted. v1: each frame is one send, and waits until what is
+ * unanswered lets it go.
  */
-enum wire_result link_encode(struct link *link, const struct event *ev,
-			     unsigned *transcoded, uint32_t *bytes) MUST_CHECK;
+enum wire_result link_encode(struct link *link, const struct event *ev)
+	MUST_CHECK;
 /* v1: an answer came. */
 void link_v1_answered(struct link *link, uint32_t bytes);
 void link_v1_flush(struct link *link);
-/* The entry's id, by dialect; v1: its bytes. */
+/* The entry's id, by dialect; v1: the bytes of the frame just encoded. */
 static inline void link_set_id(const struct link *link, struct entry *e,
-			       const struct event_meta *meta, uint32_t bytes);
+			       const struct event_meta *meta);
 
 /* ---- limits.c ---------------------------------------------------------- */
 
@@ -655,14 +657,14 @@ bool link_question_unknown(struct link *link);
 void link_question_skipped(struct link *link);
 
 static inline void link_set_id(const struct link *link, struct entry *e,
-			       const struct event_meta *meta, uint32_t bytes)
+			       const struct event_meta *meta)
 {
 	if (LIKELY(link->format.dialect == WIRE_V2))
 		memcpy(e->id, meta->correlation_id, EVENT_ID_LEN);
 	else if (link->format.dialect == WIRE_GO)
 		e->go_id = meta->go_request_id;
 	else
-		e->v1_bytes = bytes;
+		e->v1_bytes = link->v1_frame;
 }
 
 /* Something was put to be sent that has no entry, so nothing says when it has

@@ -667,26 +667,29 @@ void link_v1_answered(struct link *link, uint32_t bytes)
 		link_v1_flush(link);
 }
 
-enum wire_result link_encode(struct link *link, const struct event *ev,
-			     unsigned *transcoded, uint32_t *bytes)
+enum wire_result link_encode(struct link *link, const struct event *ev)
 {
-	struct outq *q = &link->stream.out;
+	bool v1 = link->format.dialect == WIRE_V1;
+	struct outq *q = UNLIKELY(v1) ? &link->v1_held : &link->stream.out;
 	enum wire_result result;
+	unsigned transcoded = 0;
 
-	if (UNLIKELY(link->borrowed))
-		return loan_encode(link, ev, transcoded);
-	if (LIKELY(link->format.dialect != WIRE_V1)) {
-		result = wire_encode_event(q, &link->format, ev, transcoded);
-		if (LIKELY(result == WIRE_OK))
-			stream_flush_later(&link->stream);
+	if (UNLIKELY(link->borrowed)) {
+		result = loan_encode(link, ev, &transcoded);
+	} else {
+		ASSERT(!link->v1_held.bytes);
+		result = wire_encode_event(q, &link->format, ev, &transcoded);
+	}
+	if (UNLIKELY(transcoded))
+		counter_add(&link->local->metrics->transcoded, transcoded);
+	if (UNLIKELY(result != WIRE_OK || link->borrowed))
+		return result;
+	if (LIKELY(!v1)) {
+		stream_flush_later(&link->stream);
 		return result;
 	}
-	ASSERT(!link->v1_held.bytes);
-	result = wire_encode_event(&link->v1_held, &link->format, ev,
-				   transcoded);
-	*bytes = (uint32_t)link->v1_held.bytes;
-	if (result == WIRE_OK)
-		link_v1_flush(link);
+	link->v1_frame = (uint32_t)q->bytes;
+	link_v1_flush(link);
 	return result;
 }
 

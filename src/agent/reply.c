@@ -233,9 +233,9 @@ static struct slice keep_raw(struct link *link, struct slice payload)
 
 /* The entry is the reply's. False: the link is lost, or was closed from inside
  * the callback. */
-static bool reply_take(struct link *link, struct entry *found,
-		       const struct decision *d, enum decision_fault fault,
-		       struct slice raw)
+static inline __attribute__((always_inline)) bool
+reply_take(struct link *link, struct entry *found, const struct decision *d,
+	   enum decision_fault fault, struct slice raw)
 {
 	struct agent_call *call = found->owner;
 	uint8_t type = found->type;
