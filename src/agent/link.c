@@ -677,7 +677,7 @@ enum wire_result link_encode(struct link *link, const struct event *ev)
 	if (UNLIKELY(link->borrowed)) {
 		result = loan_encode(link, ev, &transcoded);
 	} else {
-		ASSERT(!link->v1_held.bytes);
+		ASSERT(!v1 || !q->bytes);
 		result = wire_encode_event(q, &link->format, ev, &transcoded);
 	}
 	if (UNLIKELY(transcoded))

@@ -20,7 +20,7 @@ static uint64_t left_of(uint64_t budget_us, uint64_t spent_us)
 }
 
 uint64_t ask_timeout(struct party *p, enum event_type type,
-		     struct agent_call *call, enum cause *cause)
+		     struct agent_call *call)
 {
 	const struct config_agent_timeouts *t = &p->config->timeouts;
 	struct exchange *ex = p->ex;
@@ -35,9 +35,9 @@ uint64_t ask_timeout(struct party *p, enum event_type type,
 	left_us = min_u64(left_of(ex->route->config->budget_us, spent_us),
 			  left_of(t->budget_us, p->spent_us));
 	call->most_us = left_us ? left_us : 1;
-	*cause = CAUSE_TIMEOUT;
+	call->timeout_cause = CAUSE_TIMEOUT;
 	if (left_us < timeout_us) {
-		*cause = CAUSE_BUDGET;
+		call->timeout_cause = CAUSE_BUDGET;
 		timeout_us = left_us;
 	}
 	return timeout_us ? timeout_us : 1;
@@ -409,7 +409,7 @@ void ask_refuse(struct party *p, struct flow *f, enum event_type type,
 		answer_decision(ex, p, d);
 }
 
-static struct slice arena_decimal(struct arena *a, uint64_t v)
+static __attribute__((noinline)) struct slice arena_decimal(struct arena *a, uint64_t v)
 {
 	char text[20], *p = text + sizeof(text);
 
@@ -433,8 +433,9 @@ static bool gets_body(const struct party *p, const struct flow *f)
 			       p->config->response_body != BODY_NONE);
 }
 
-static void head_failed(struct flow *f, struct party *p,
-			enum event_type type, const struct agent_reply *reply)
+static __attribute__((noinline)) void
+head_failed(struct flow *f, struct party *p, enum event_type type,
+	    const struct agent_reply *reply)
 {
 	struct merge_slot *slot = &f->slots[p - f->ex->parties];
 	struct outcome o = take_outcome(p, type, reply);
@@ -450,8 +451,9 @@ static void head_failed(struct flow *f, struct party *p,
 }
 
 /* An answer that could be read but not be applied. */
-static void head_misfit(struct flow *f, struct party *p, enum event_type type,
-			const struct agent_reply *reply)
+static __attribute__((noinline)) void
+head_misfit(struct flow *f, struct party *p, enum event_type type,
+	    const struct agent_reply *reply)
 {
 	struct agent_reply failure = *reply;
 
@@ -489,7 +491,8 @@ static void head_decided(struct flow *f, struct party *p,
 			return;
 		}
 	}
-	if (!ask_take_ops(p, f, d)) {
+	if (UNLIKELY(d->n_request_ops || d->n_response_ops) &&
+	    !ask_take_ops(p, f, d)) {
 		if (exchange_open(ex) && !ex->answered)
 			head_misfit(f, p, type, reply);
 		return;
@@ -628,8 +631,8 @@ void ask_head(struct flow *f)
 {
 	struct exchange *ex = f->ex;
 
-	f->slots = arena_zalloc(&ex->arena,
-				ex->n_parties * sizeof(*f->slots));
+	f->slots = LIKELY(ex->n_parties <= FLOW_FEW) ? f->few_slots :
+		arena_zalloc(&ex->arena, ex->n_parties * sizeof(*f->slots));
 	if (!f->slots || !fill_head_event(f)) {
 		exchange_no_memory(ex);
 		return;
@@ -637,7 +640,6 @@ void ask_head(struct flow *f)
 	for (unsigned i = 0; i < ex->n_parties; i++) {
 		struct party *p = &ex->parties[i];
 		uint64_t timeout_us;
-		enum cause cause;
 
 		if (!is_asked(p, f)) {
 			f->slots[i].state = MERGE_SKIPPED;
@@ -645,11 +647,13 @@ void ask_head(struct flow *f)
 			continue;
 		}
 		timeout_us = ask_timeout(p, f->kind->head_event,
-					 &p->head_call, &cause);
+					 &p->head_call);
 		f->heads_pending++;
 		ask_begin(ex);
 		agent_ask(&p->head_call, &p->session, &f->head_event,
-			  timeout_us, cause, on_head_reply);
+			  timeout_us,
+			  (enum cause)p->head_call.timeout_cause,
+			  on_head_reply);
 	}
 	if (f->heads_pending == 0)
 		flow_judged(f);

@@ -761,7 +761,7 @@ static void on_exchange_reap(struct task *t)
 	arena_fini(&arena);
 }
 
-static void end_sessions(struct exchange *ex)
+static inline void end_sessions(struct exchange *ex)
 {
 	struct event_complete complete = {
 		.status = ex->status == 499 ? 0 : (uint16_t)ex->status,
@@ -780,7 +780,7 @@ static void end_sessions(struct exchange *ex)
 	ex->n_parties = 0;
 }
 
-void exchange_let_go(struct exchange *ex)
+static inline void let_go(struct exchange *ex)
 {
 	struct snapshot *s = ex->snapshot;
 
@@ -792,6 +792,11 @@ void exchange_let_go(struct exchange *ex)
 	ex->route = NULL;
 	ex->upstream = NULL;
 	worker_unpin(ex->worker, s);
+}
+
+void exchange_let_go(struct exchange *ex)
+{
+	let_go(ex);
 }
 
 static enum wire_cancel cancel_reason(enum ended_by by)
@@ -825,7 +830,7 @@ void exchange_finish(struct exchange *ex)
 	}
 	record_end(ex);
 	if (ex->snapshot)
-		exchange_let_go(ex);
+		let_go(ex);
 	loop_defer_reap(ex->worker->loop, &ex->reap, on_exchange_reap);
 }
 
@@ -868,7 +873,7 @@ void exchange_end(struct exchange *ex, enum ended_by by, const char *why)
 	ex->client = NULL;
 	if (ex->observing > 0)
 		linger(ex);
-	if (ex->observing == 0)
+	if (LIKELY(ex->observing == 0))
 		exchange_finish(ex);
 	if (whole)
 		client_exchange_over(c);

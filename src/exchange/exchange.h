@@ -54,6 +54,8 @@ struct flow;
 #define FLOW_SMALL_PIECE	256u
 /* The same where they are kept for long: each may pin a block of 64 KiB. */
 #define FLOW_KEPT_PIECE		8192u
+/* Agents for whose answers about heads a flow has room of its own. */
+#define FLOW_FEW		4u
 
 /* ---- the client's connection ---------------------------------------------- */
 
@@ -275,6 +277,7 @@ struct flow {
 
 	/* Head. */
 	struct merge_slot *slots;	/* by party */
+	struct merge_slot few_slots[FLOW_FEW];
 	unsigned heads_pending;
 
 	/* Body. */
@@ -443,7 +446,16 @@ void flow_take_end(struct flow *f, const struct http_head *trailers);
 
 /* stage.c */
 
-/* The body's stages for a head that has been judged. False: no memory. */
+/* Does the route put bodies of that side before any agent? */
+static inline bool stages_asked(const struct flow *f)
+{
+	return f->kind->side == SIDE_REQUEST ?
+		f->ex->route->asks_request_body :
+		f->ex->route->asks_response_body;
+}
+
+/* The body's stages for a head that has been judged: it has a body, and agents
+ * are asked about it. False: no memory. */
 bool stages_init(struct flow *f) MUST_CHECK;
 void stages_fini(struct flow *f);
 /* Drops what waits in them. */
@@ -488,9 +500,10 @@ void observe_fini(struct exchange *ex);
 
 /* ask.c */
 
-/* Before each ask: how long it may take and what it is called when over. */
+/* Before each ask: how long it may take; and sets in call what it is called
+ * when over. */
 uint64_t ask_timeout(struct party *p, enum event_type type,
-		     struct agent_call *call, enum cause *cause);
+		     struct agent_call *call);
 void ask_begin(struct exchange *ex);
 void ask_end(struct exchange *ex, struct party *p, enum event_type type,
 	     const struct agent_reply *reply);

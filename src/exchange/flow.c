@@ -87,6 +87,12 @@ static bool over_limit(const struct flow *f)
 	return limit && f->body_bytes > limit;
 }
 
+/* No agent has a place in the body, and nothing is held. */
+static bool is_plain(const struct flow *f)
+{
+	return !f->n_stages && !f->held.first && !f->accounted;
+}
+
 static bool straight_through(const struct flow *f)
 {
 	return f->state == FLOW_BODY && f->n_stages == 0 &&
@@ -167,6 +173,12 @@ static struct http_head *copy_trailers(struct flow *f,
 	return copy;
 }
 
+static void send_end(struct flow *f)
+{
+	flow_set_state(f, FLOW_FLUSHING, "end");
+	f->sink->ops->end(f->sink, f->trailers);
+}
+
 void flow_take_end(struct flow *f, const struct http_head *trailers)
 {
 	f->source_ended = true;
@@ -189,7 +201,9 @@ void flow_take_end(struct flow *f, const struct http_head *trailers)
 		f->stages[0].in_end = true;
 	else if (f->judged)
 		f->ended = true;
-	if (f->judged)
+	if (LIKELY(f->state == FLOW_BODY && f->sink && is_plain(f)))
+		send_end(f);
+	else if (f->judged)
 		flow_pump(f);
 }
 
@@ -211,10 +225,8 @@ static bool may_change_length(const struct flow *f)
 }
 
 /* The proxy owns framing (protocol page 10.6). */
-static void set_framing(struct flow *f)
+static __attribute__((noinline)) void set_framing(struct flow *f)
 {
-	if (!f->has_body || !f->n_stages)
-		return;
 	if (may_change_length(f) || (f->mutated && !f->ended)) {
 		f->head.framing = HTTP_BODY_CHUNKED;
 	} else if (f->mutated) {
@@ -229,8 +241,6 @@ static void set_framing(struct flow *f)
 
 bool flow_edit(struct exchange *ex, unsigned side, struct http_head *head)
 {
-	if (LIKELY(!ex->edits[side]))
-		return true;
 	ex->edits[side] = false;
 	for (unsigned i = 0; i < ex->n_parties; i++) {
 		struct party *p = &ex->parties[i];
@@ -250,16 +260,12 @@ bool flow_edit(struct exchange *ex, unsigned side, struct http_head *head)
 /* False: the exchange is answered. */
 static bool apply_edits(struct flow *f)
 {
+	if (LIKELY(!f->ex->edits[f->kind->side]))
+		return true;
 	if (flow_edit(f->ex, f->kind->side, &f->head))
 		return true;
 	exchange_no_memory(f->ex);
 	return false;
-}
-
-static void send_end(struct flow *f)
-{
-	flow_set_state(f, FLOW_FLUSHING, "end");
-	f->sink->ops->end(f->sink, f->trailers);
 }
 
 static void send_head(struct flow *f)
@@ -270,7 +276,8 @@ static void send_head(struct flow *f)
 	if (!ex->sent_us || f->kind->side == SIDE_RESPONSE) {
 		if (!apply_edits(f))
 			return;
-		set_framing(f);
+		if (f->has_body && UNLIKELY(f->n_stages))
+			set_framing(f);
 	}
 	flow_set_state(f, FLOW_BODY, "head");
 	if (f->kind->side == SIDE_REQUEST) {
@@ -380,8 +387,9 @@ void flow_return_held(struct flow *f)
 	f->held_for = NULL;
 }
 
-/* Agents have their places in the body, or something is held. */
-static void pump_stages(struct flow *f)
+/* Agents have their places in the body, or something is held. Out of line: the
+ * usual way needs no room for what is done here. */
+static __attribute__((noinline)) void pump_stages(struct flow *f)
 {
 	struct exchange *ex = f->ex;
 
@@ -406,7 +414,7 @@ static void pump_stages(struct flow *f)
 
 void flow_pump(struct flow *f)
 {
-	if (f->n_stages || f->held.first || f->accounted) {
+	if (UNLIKELY(!is_plain(f))) {
 		pump_stages(f);
 		return;
 	}
@@ -416,20 +424,27 @@ void flow_pump(struct flow *f)
 		control_source(f);
 }
 
+/* We owe the 100. */
+static __attribute__((noinline)) void send_continue(struct exchange *ex)
+{
+	struct http_head go_on = { .status = 100 };
+
+	ex->response.sink->ops->head(ex->response.sink, &go_on);
+}
+
 void flow_judged(struct flow *f)
 {
 	struct exchange *ex = f->ex;
 
 	f->judged = true;
-	if (!stages_init(f)) {
+	if (LIKELY(!f->has_body || !stages_asked(f))) {
+		f->ended = f->source_ended;
+	} else if (!stages_init(f)) {
 		exchange_no_memory(ex);
 		return;
 	}
-	if (f->kind->side == SIDE_REQUEST && ex->expect_ours &&
-	    f->body_bytes == 0) {
-		struct http_head go_on = { .status = 100 };
-
-		ex->response.sink->ops->head(ex->response.sink, &go_on);
-	}
+	if (UNLIKELY(ex->expect_ours) && f->kind->side == SIDE_REQUEST &&
+	    f->body_bytes == 0)
+		send_continue(ex);
 	flow_pump(f);
 }

@@ -47,12 +47,6 @@ bool stages_init(struct flow *f)
 	struct block_pool *pool = &ex->worker->loop->blocks;
 	unsigned n = 0;
 
-	if (!f->has_body || (f->kind->side == SIDE_REQUEST ?
-			     !ex->route->asks_request_body :
-			     !ex->route->asks_response_body)) {
-		f->ended = f->source_ended;
-		return true;
-	}
 	f->stages = arena_zalloc(&ex->arena,
 				 ex->n_parties * sizeof(*f->stages));
 	if (!f->stages)
@@ -350,7 +344,6 @@ static void ask_chunk(struct flow *f, unsigned i)
 	struct event_chunk *c = &ask->event.chunk;
 	size_t n = st->in.bytes;
 	uint64_t timeout_us;
-	enum cause cause;
 
 	if (st->mode != BODY_BUFFER)
 		n = min_size(n, agent_session_chunk_size(&p->session));
@@ -373,10 +366,10 @@ static void ask_chunk(struct flow *f, unsigned i)
 	f->asking = true;
 	ask->last_us = f->ex->worker->loop->now_us;
 	deadline_stop(&ask->deadline);
-	timeout_us = ask_timeout(p, f->kind->chunk_event, &ask->call, &cause);
+	timeout_us = ask_timeout(p, f->kind->chunk_event, &ask->call);
 	ask_begin(f->ex);
-	agent_ask(&ask->call, &p->session, &ask->event, timeout_us, cause,
-		  on_chunk_reply);
+	agent_ask(&ask->call, &p->session, &ask->event, timeout_us,
+		  (enum cause)ask->call.timeout_cause, on_chunk_reply);
 }
 
 void stages_pump(struct flow *f)
