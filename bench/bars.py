@@ -1,4 +1,4 @@
-"""The bars that issue 7 sets, judged on the results of one run."""
+"""The bars that the proxy is held to, judged on the results of one run."""
 import statistics
 
 
