@@ -440,7 +440,7 @@ static void ask_pinned(struct agent_local *l, struct agent_call *call)
 }
 
 /* The agent, or all of its instances, may not be asked now: says why. */
-static __attribute__((noinline)) const char *
+static NOINLINE const char *
 ask_refused(struct agent_local *l, struct agent_call *call, unsigned gate,
 	    uint64_t timeout_us)
 {
@@ -455,7 +455,7 @@ ask_refused(struct agent_local *l, struct agent_call *call, unsigned gate,
 }
 
 /* A degraded instance may have more time, up to what the exchange has left. */
-static __attribute__((noinline)) uint64_t
+static NOINLINE uint64_t
 ask_stretched(struct agent_local *l, struct agent_call *call,
 	      uint64_t timeout_us)
 {

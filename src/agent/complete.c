@@ -13,6 +13,16 @@
 
 /* ---- sending ----------------------------------------------------------- */
 
+static struct event complete_event(const struct event_meta *meta,
+				   const struct event_complete *complete)
+{
+	return (struct event){
+		.type = EVENT_COMPLETE,
+		.meta = meta,
+		.complete = *complete,
+	};
+}
+
 struct entry *link_push_complete(struct link *link)
 {
 	struct agent_local *l = link->local;
@@ -190,11 +200,7 @@ void link_send_late(struct link *link)
 		struct late_complete *late =
 			cds_list_first_entry(&link->late, struct late_complete,
 					     node);
-		struct event ev = {
-			.type = EVENT_COMPLETE,
-			.meta = &late->meta,
-			.complete = late->complete,
-		};
+		struct event ev = complete_event(&late->meta, &late->complete);
 
 		cds_list_del(&late->node);
 		link->n_late--;
@@ -225,11 +231,7 @@ void link_flush_completes(struct link *link)
 	if (link->v1_held.bytes || !link_put_lazy(link))
 		return;
 	cds_list_for_each_entry(late, &link->late, node) {
-		struct event ev = {
-			.type = EVENT_COMPLETE,
-			.meta = &late->meta,
-			.complete = late->complete,
-		};
+		struct event ev = complete_event(&late->meta, &late->complete);
 
 		if (wire_encode_event(&link->stream.out, &link->format, &ev,
 				      &transcoded) != WIRE_OK)
@@ -244,11 +246,7 @@ void link_flush_completes(struct link *link)
 static void complete_now(struct link *link, const struct event_meta *meta,
 			 const struct event_complete *complete)
 {
-	struct event ev = {
-		.type = EVENT_COMPLETE,
-		.meta = meta,
-		.complete = *complete,
-	};
+	struct event ev = complete_event(meta, complete);
 
 	if (UNLIKELY(!link_has_room(link)) &&
 	    (link->depth == 1 || link->format.dialect == WIRE_V1) &&

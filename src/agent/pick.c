@@ -122,7 +122,7 @@ static struct link *pick_weighed(struct agent_local *l)
 	return best;
 }
 
-static __attribute__((noinline)) struct link *
+static NOINLINE struct link *
 pick_slow(struct agent_local *l)
 {
 	struct link *best;

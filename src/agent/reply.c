@@ -275,7 +275,7 @@ reply_take(struct link *link, struct entry *found, const struct decision *d,
 }
 
 /* One that was not seen before, or is not the oldest event's. */
-static __attribute__((noinline)) bool reply_take_new(struct link *link,
+static NOINLINE bool reply_take_new(struct link *link,
 						     struct slice payload)
 {
 	struct slice raw = SLICE_NONE;

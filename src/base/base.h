@@ -11,6 +11,8 @@
 
 #define LIKELY(x)	__builtin_expect(!!(x), 1)
 #define UNLIKELY(x)	__builtin_expect(!!(x), 0)
+/* What is rare stays out of the way of what is not. */
+#define NOINLINE	__attribute__((noinline))
 #define MUST_CHECK	__attribute__((warn_unused_result))
 #define PRINTF(f, a)	__attribute__((format(printf, f, a)))
 #define ARRAY_LEN(a)	(sizeof(a) / sizeof((a)[0]))

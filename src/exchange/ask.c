@@ -409,7 +409,7 @@ void ask_refuse(struct party *p, struct flow *f, enum event_type type,
 		answer_decision(ex, p, d);
 }
 
-static __attribute__((noinline)) struct slice arena_decimal(struct arena *a, uint64_t v)
+static NOINLINE struct slice arena_decimal(struct arena *a, uint64_t v)
 {
 	char text[20], *p = text + sizeof(text);
 
@@ -433,7 +433,7 @@ static bool gets_body(const struct party *p, const struct flow *f)
 			       p->config->response_body != BODY_NONE);
 }
 
-static __attribute__((noinline)) void
+static NOINLINE void
 head_failed(struct flow *f, struct party *p, enum event_type type,
 	    const struct agent_reply *reply)
 {
@@ -451,7 +451,7 @@ head_failed(struct flow *f, struct party *p, enum event_type type,
 }
 
 /* An answer that could be read but not be applied. */
-static __attribute__((noinline)) void
+static NOINLINE void
 head_misfit(struct flow *f, struct party *p, enum event_type type,
 	    const struct agent_reply *reply)
 {

@@ -225,7 +225,7 @@ static bool may_change_length(const struct flow *f)
 }
 
 /* The proxy owns framing (protocol page 10.6). */
-static __attribute__((noinline)) void set_framing(struct flow *f)
+static NOINLINE void set_framing(struct flow *f)
 {
 	if (may_change_length(f) || (f->mutated && !f->ended)) {
 		f->head.framing = HTTP_BODY_CHUNKED;
@@ -389,7 +389,7 @@ void flow_return_held(struct flow *f)
 
 /* Agents have their places in the body, or something is held. Out of line: the
  * usual way needs no room for what is done here. */
-static __attribute__((noinline)) void pump_stages(struct flow *f)
+static NOINLINE void pump_stages(struct flow *f)
 {
 	struct exchange *ex = f->ex;
 
@@ -425,7 +425,7 @@ void flow_pump(struct flow *f)
 }
 
 /* We owe the 100. */
-static __attribute__((noinline)) void send_continue(struct exchange *ex)
+static NOINLINE void send_continue(struct exchange *ex)
 {
 	struct http_head go_on = { .status = 100 };
 

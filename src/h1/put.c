@@ -98,7 +98,7 @@ static char *reserve(struct outq *q, size_t more, const char **limit)
 }
 
 /* Connection, with all that it lists. */
-static __attribute__((noinline)) char *
+static NOINLINE char *
 put_connection(char *to, const struct http_head *head,
 	       const struct h1_put *put, bool te)
 {

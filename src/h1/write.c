@@ -275,7 +275,7 @@ static void sink_abort(struct sink *snk)
 	stream_close(&conn->stream, hard);
 }
 
-static __attribute__((noinline)) bool
+static NOINLINE bool
 send_last_chunk(struct h1_conn *conn, const struct http_head *trailers)
 {
 	if (!h1_put_last_chunk(&conn->stream.out, trailers)) {

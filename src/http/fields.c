@@ -249,7 +249,7 @@ static bool port_valid(struct slice s)
 
 /* "[" IPv6 "]"; no zone, no IPvFuture. Out of line for the stack that it
  * needs. */
-static __attribute__((noinline)) bool ip6_literal_valid(struct slice s)
+static NOINLINE bool ip6_literal_valid(struct slice s)
 {
 	char text[INET6_ADDRSTRLEN];
 	struct in6_addr addr;

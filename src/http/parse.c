@@ -301,7 +301,7 @@ static enum http_parse parse_field(struct parse *s, struct field *f)
 }
 
 /* The value has a byte of 0x80 or above? */
-static __attribute__((noinline)) bool value_has_high(const struct field *f)
+static NOINLINE bool value_has_high(const struct field *f)
 {
 	unsigned high = 0;
 

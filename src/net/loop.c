@@ -337,7 +337,7 @@ static void list_add_sorted(struct deadline_list *l, struct deadline *d)
 }
 
 /* Without a list of that duration, or with an empty one. */
-static __attribute__((noinline)) void
+static NOINLINE void
 deadline_start_slow(struct loop_impl *impl, struct deadline *d,
 		    uint64_t duration_us)
 {

@@ -445,7 +445,7 @@ static bool write_sent(struct stream *s, ssize_t r, size_t asked)
 	return true;
 }
 
-static __attribute__((noinline)) void write_many(struct stream *s)
+static NOINLINE void write_many(struct stream *s)
 {
 	struct iovec iov[IOV_MAX_USED];
 	size_t asked;
@@ -560,7 +560,7 @@ static inline bool flush_plainly(struct stream *s)
 	return true;
 }
 
-static __attribute__((noinline)) void flush_and_tell(struct stream *s)
+static NOINLINE void flush_and_tell(struct stream *s)
 {
 	stream_flush(s);
 	tell_writer(s);
@@ -654,7 +654,7 @@ static void on_connecting(struct stream *s, unsigned what)
 		loop_defer(s->loop, &s->ready, on_ready_task);
 }
 
-static __attribute__((noinline)) void on_change(struct stream *s, unsigned what)
+static NOINLINE void on_change(struct stream *s, unsigned what)
 {
 	if (what & WATCH_HUP)
 		s->hup = true;

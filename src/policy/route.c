@@ -64,7 +64,7 @@ static bool headers_match(const struct config_route *r, const struct query *q)
 	return true;
 }
 
-static __attribute__((noinline)) bool fits_closely(const struct query *q,
+static NOINLINE bool fits_closely(const struct query *q,
 					const struct config_route *r,
 					struct slice path)
 {

@@ -165,7 +165,7 @@ static enum wire_result encode_complete(struct outq *q,
 	return finish(q, start, end, FRAME_COMPLETE);
 }
 
-static __attribute__((noinline)) enum wire_result
+static NOINLINE enum wire_result
 encode_configure(struct outq *q, const struct wire_format *f,
 		 const struct event *ev, unsigned *t)
 {
@@ -338,7 +338,7 @@ static bool encode_chunk_base64(struct outq *q, const struct encode_edges *e,
 	return outq_commit(q, (size_t)(s.o - s.start));
 }
 
-static __attribute__((noinline)) enum wire_result
+static NOINLINE enum wire_result
 encode_chunk(struct outq *q, const struct wire_format *f,
 	     const struct event *ev)
 {

@@ -60,14 +60,14 @@ char *encode_json_complete_body(char *o, const struct event *ev,
 /* ---- go-v2 and v1: encode_dialect.c; v2 need not make room for them ---- */
 
 /* Whole frames, their heads included, into room of bound + ENCODE_WRAP_MAX. */
-__attribute__((noinline))
+NOINLINE
 char *encode_dialect_head(char *start, const struct wire_format *f,
 			  const struct event *ev, const struct fields_index *x,
 			  unsigned *transcoded);
-__attribute__((noinline))
+NOINLINE
 char *encode_dialect_complete(char *start, const struct wire_format *f,
 			      const struct event *ev, unsigned *transcoded);
-__attribute__((noinline))
+NOINLINE
 char *encode_dialect_configure(char *start, const struct event *ev,
 			       unsigned *transcoded);
 /* The frame's head, which is in the front, counts `data` bytes between them. */

@@ -36,8 +36,8 @@ char *put_msgpack_low_name(char *o, const char *name, size_t n);
 char *put_json_name(char *o, const char *name, size_t n);
 
 /* Not to be drawn into those who hardly ever need them. */
-__attribute__((noinline)) char *put_msgpack_uint_wide_(char *o, uint64_t v);
-__attribute__((noinline))
+NOINLINE char *put_msgpack_uint_wide_(char *o, uint64_t v);
+NOINLINE
 char *put_msgpack_len_wide_(char *o, size_t n, unsigned char tag8,
 			    unsigned char tag16);
 char *put_json_uint(char *o, uint64_t v);	/* cut at PUT_JSON_INT_MAX */

@@ -85,7 +85,7 @@ size_t put_json_text_size(struct slice s)
 	return size;
 }
 
-static __attribute__((noinline)) char *put_text_slow(char *o, struct slice s,
+static NOINLINE char *put_text_slow(char *o, struct slice s,
 						     unsigned *transcoded)
 {
 	bool valid = utf8_valid(s.p, s.n);
@@ -104,7 +104,7 @@ char *put_json_text(char *o, struct slice s, unsigned *transcoded)
 	return put_byte(o + s.n, '"');
 }
 
-static __attribute__((noinline)) char *put_name_slow(char *o, struct slice s)
+static NOINLINE char *put_name_slow(char *o, struct slice s)
 {
 	char *end = put_slow(put_byte(o, '"'), s.p, s.n, false);
 

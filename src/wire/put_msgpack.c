@@ -55,7 +55,7 @@ size_t put_msgpack_text_size(struct slice s)
 }
 
 /* Out of line, so that what runs nearly always needs no stack frame. */
-static __attribute__((noinline)) char *put_text_slow(char *o, struct slice s,
+static NOINLINE char *put_text_slow(char *o, struct slice s,
 						     unsigned *transcoded)
 {
 	char *text = put_msgpack_str_head(o, s.n);
@@ -76,7 +76,7 @@ char *put_msgpack_text(char *o, struct slice s, unsigned *transcoded)
 	return put_text_slow(o, s, transcoded);
 }
 
-static __attribute__((noinline)) char *put_name_slow(char *o, struct slice s)
+static NOINLINE char *put_name_slow(char *o, struct slice s)
 {
 	char *text = put_msgpack_str_head(o, utf8_from_bytes_size(s));
 	char *end = utf8_from_bytes(text, s);

@@ -396,27 +396,30 @@ static void test_burst(void **state)
 	assert_int_equal(w->fake.n_peers, 4);
 }
 
-static void test_least_loaded_and_stalled(void **state)
+/* Two heads in one turn, one to each of two links, and their answers. */
+static void ask_one_each(struct world *w, struct ask *a)
 {
-	struct world *w = *state;
-	struct peer *p0, *p1;
-	struct ask a[5];
 	struct frame f;
 
-	w->config.connections = w->config.max_connections = 2;
-	start_up(w);
-	p0 = w->fake.peers[0];
-	p1 = w->fake.peers[1];
 	for (int i = 0; i < 2; i++) {
 		ask_init(w, &a[i]);
 		ask_head(&a[i], 2000 * MS);
 	}
-	/* One each. */
-	next_event(w, p0, &f);
-	answer(p0, f.id);
-	next_event(w, p1, &f);
-	answer(p1, f.id);
+	for (int i = 0; i < 2; i++) {
+		next_event(w, w->fake.peers[i], &f);
+		answer(w->fake.peers[i], f.id);
+	}
 	until(w, a[0].answered && a[1].answered);
+}
+
+static void test_least_loaded_and_stalled(void **state)
+{
+	struct world *w = *state;
+	struct ask a[5];
+
+	w->config.connections = w->config.max_connections = 2;
+	start_up(w);
+	ask_one_each(w, a);
 	/* A tombstone on one: the other takes all. */
 	ask_chunk(&a[0], 0, 20 * MS);
 	until(w, a[0].answered == 2);
@@ -452,20 +455,9 @@ static void test_turn_shares_a_link(void **state)
 
 	w->config.connections = w->config.max_connections = 2;
 	w->config.depth = 16;
-	start(w);
-	fake_listen(&w->fake);
-	agent_local_start(w->agent, w->loop);
-	until(w, agent_links_up(w->agent, 0) == 2);
+	start_up(w);
 	/* Answers with ids open them. */
-	for (int i = 0; i < 2; i++) {
-		ask_init(w, &a[i]);
-		ask_head(&a[i], 2000 * MS);
-	}
-	for (int i = 0; i < 2; i++) {
-		next_event(w, w->fake.peers[i], &f);
-		answer(w->fake.peers[i], f.id);
-	}
-	until(w, a[0].answered && a[1].answered);
+	ask_one_each(w, a);
 	for (int i = 0; i < 2; i++) {
 		ask_end(&a[i]);
 		next_event(w, w->fake.peers[i], &f);
